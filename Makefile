@@ -1,0 +1,19 @@
+.PHONY: check test test-slow lint fix
+PYTHON ?= python
+
+check: lint test
+
+lint:
+	ruff check .
+	ruff format --check .
+	lint-imports
+
+test:
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "not slow"
+
+test-slow:
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+
+fix:
+	ruff check --fix .
+	ruff format .

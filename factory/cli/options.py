@@ -1,0 +1,48 @@
+"""Options that several commands share, and the config they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from factory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from factory.config.compose import Composed
+
+Domain = Annotated[Optional[str], typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`.")]  # noqa: UP045
+Recipe = Annotated[Optional[str], typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file.  [default: embedded]")]  # noqa: UP045
+Base = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--base", "-b", help="Base model: embedded-text, embedded-vl, a folder, or with --online a hub id."),
+]
+DataPaths = Annotated[Optional[list[str]], typer.Option("--data", help="Your data: a file or folder. Repeat for more.")]  # noqa: UP045
+Set = Annotated[Optional[list[str]], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting. Repeat for more.")]  # noqa: UP045
+Seed = Annotated[Optional[int], typer.Option("--seed", help="Seed of everything random.")]  # noqa: UP045
+Online = Annotated[bool, typer.Option("--online", help="Allow the network, for hub ids. Off by default.")]
+Config = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", "-c", help="Build from a run's resolved.yaml instead of pack and recipe."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Run = Annotated[Optional[str], typer.Option("--run", help="Name of the run; the name of an unfinished run resumes it.")]  # noqa: UP045
+
+
+def composed_from(
+    domain: str | None, recipe: str | None, base: str | None, data: list[str] | None, overrides: list[str] | None, seed: int | None,
+    online: bool, config: Path | None,
+) -> Composed:  # fmt: skip
+    """Compose the config that the shared options describe. Raises ConfigError, also when --config meets an option it excludes."""
+    from factory.config.compose import compose, from_resolved
+
+    if config is None:
+        return compose(
+            domain, recipe=recipe, base=base, seed=seed, data=data or (), overrides=overrides or (), online=True if online else None
+        )
+    clashing = [("--domain", domain), ("--recipe", recipe), ("--base", base), ("--data", data), ("--seed", seed), ("--online", online)]
+    for flag, value in clashing:
+        if value not in (None, False, []):
+            raise ConfigError(f"--config holds every setting, so {flag} cannot be given too. Use --set KEY=VALUE to change one.")
+    return from_resolved(config, overrides or ())

@@ -1,0 +1,112 @@
+"""Which files a request names, and what they really are before anyone parses them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from factory.errors import DataError
+from factory.data.report import RowFault
+
+TABLE_SUFFIXES = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
+    ".parquet": "parquet", ".pq": "parquet", ".tar": "tar", ".tgz": "tar",
+}  # fmt: skip
+"""File suffix -> kind of table. `.gz` may follow a text suffix or `.tar`."""
+SIDE_FILES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json"}
+"""JSON files that describe a data set rather than hold its rows."""
+LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file of a request. `name` is relative to the named path, so that ids do not depend on where data is mounted."""
+
+    path: Path
+    name: str
+    kind: str | None
+    """`jsonl`, `json`, `csv`, `tsv`, `parquet` or `tar`; None for a file that is no table."""
+
+
+def kind_of(path: Path) -> str | None:
+    """Kind of table by the file's name, or None. `captions.csv.gz` is a csv."""
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes = suffixes[:-1]
+    return TABLE_SUFFIXES.get(suffixes[-1]) if suffixes else None
+
+
+def list_files(paths: Iterable[str]) -> list[DataFile]:
+    """All files below the named paths, in a fixed order; hidden files and data-set descriptions are left out.
+
+    Raises:
+        DataError: a path does not exist, or two named paths would give their files the same names.
+    """
+    found: list[DataFile] = []
+    for text in paths:
+        root = Path(text).expanduser()
+        if root.is_dir():
+            found += [_entry(path, f"{root.resolve().name}/{path.relative_to(root).as_posix()}") for path in _walk(root)]
+        elif root.is_file():
+            found.append(_entry(root, root.name))
+        else:
+            raise DataError(f"{text}: no such file or folder. Check --data (data.paths), or that the disk is mounted.")
+    names: dict[str, Path] = {}
+    unique: list[DataFile] = []
+    for entry in found:
+        other = names.setdefault(entry.name, entry.path)
+        if other is not entry.path and other.resolve() != entry.path.resolve():
+            raise DataError(f"{other} and {entry.path} are both called {entry.name}. Name their common parent folder instead.")
+        if other is entry.path:
+            unique.append(entry)
+    return unique
+
+
+def _walk(root: Path) -> list[Path]:
+    found = []
+    for folder, subfolders, names in os.walk(root, followlinks=False):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".") and name not in SIDE_FILES]
+    return found
+
+
+def _entry(path: Path, name: str) -> DataFile:
+    return DataFile(path, name, kind_of(path))
+
+
+def refuse_impostor(head: bytes, what: str, field: str = "file") -> None:
+    """Raise RowFault when `head` (the first bytes) shows an empty file, a Git LFS pointer, or a saved web page."""
+    if not head:
+        raise RowFault(field, f"{what} is empty (0 bytes). Copy or download it again.")
+    if head.startswith(LFS_PREFIX):
+        raise RowFault(field, f"{what} is a Git LFS pointer, not the file itself. Run `git lfs pull` where it came from.")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise RowFault(field, f"{what} is an HTML page, probably a login or error page saved by a download. Download it again.")
+    if not head.strip(b"\0"):
+        raise RowFault(field, f"{what} holds only zero bytes; a copy was cut short. Copy it again.")
+
+
+def open_checked(path: Path) -> IO[bytes]:
+    """Open for reading in binary, through gzip when the content is gzipped, after `refuse_impostor`.
+
+    Raises:
+        RowFault: the file cannot be opened, is empty, a pointer or a web page, or is text in UTF-16.
+    """
+    try:
+        handle = path.open("rb")
+        head = handle.read(512)
+        handle.seek(0)
+    except OSError as err:
+        raise RowFault("file", f"cannot be opened: {err.strerror}. Check the path and its permissions.") from err
+    refuse_impostor(head, "the file")
+    if head[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=handle, mode="rb")  # type: ignore[return-value]
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        handle.close()
+        raise RowFault("file", "is text in UTF-16. Save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`).")
+    return handle

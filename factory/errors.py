@@ -1,0 +1,79 @@
+"""Every failure a user can meet, with its exit code.
+
+FactoryError                1   something failed that has no better name
+├── ConfigError             2   a setting, flag or recipe is wrong
+├── DataError               3   data on disk is wrong, or too much of it is
+├── PluginError             4   a pack or stage is unknown, broken or made for another contract
+├── ModelError              5   a base model or checkpoint cannot be loaded or saved
+├── RewardError             6   verifiers failed more often than `max_error_rate`
+├── TrainingError           7   training cannot go on (non-finite loss, refill budget spent, worker died)
+├── RegistryError           8   the registry or a run folder is damaged or in use
+└── Interrupted           130   stopped by Ctrl-C or SIGTERM; the same command resumes
+
+A message says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FactoryError(Exception):
+    """Base of every error that is the user's to read, not a bug of ours."""
+
+    exit_code = 1
+
+
+class ConfigError(FactoryError, ValueError):
+    """A setting, flag or recipe is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FactoryError, ValueError):
+    """Data on disk is wrong, or more of it than the configured limit."""
+
+    exit_code = 3
+
+
+class PluginError(FactoryError, LookupError):
+    """A pack or stage is unknown, broken, or needs another contract version."""
+
+    exit_code = 4
+
+
+class ModelError(FactoryError):
+    """A base model or checkpoint cannot be loaded or saved."""
+
+    exit_code = 5
+
+
+class RewardError(FactoryError):
+    """Verifiers failed (error or timeout) more often than `max_error_rate`."""
+
+    exit_code = 6
+
+
+class TrainingError(FactoryError):
+    """Training cannot go on: non-finite loss, refill budget spent, worker died."""
+
+    exit_code = 7
+
+
+class RegistryError(FactoryError):
+    """The registry or a run folder is damaged, or another process holds it."""
+
+    exit_code = 8
+
+
+class Interrupted(FactoryError):
+    """Stopped by Ctrl-C or SIGTERM; nothing is lost, the same command resumes."""
+
+    exit_code = 130
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
+    hits = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{hits[0]}'?" if hits else ""

@@ -1,0 +1,140 @@
+"""Write a run's report, model card and TensorBoard events from what the run left on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from factory.plugins import find_pack, pack_folder, read_manifest
+from factory.report.plots import stage_chart, training_charts
+from factory.report.read import Measured, Run, data_uri, read_jsonl, read_run
+from factory.report.tensorboard import write_events
+
+SHOWN = 6
+"""Right and wrong completions shown of the chosen stage, each."""
+
+
+def build_report(run_dir: Path) -> Path:
+    """Write `report.html`, `MODEL_CARD.md` and `tensorboard/` into `run_dir` and return the report's path.
+
+    Raises:
+        RegistryError: `run_dir` is not a run folder.
+    """
+    run = read_run(Path(run_dir))
+    write_events(run.trainings, run.folder / "tensorboard")
+    facts = _facts(run)
+    _write(run.folder / "MODEL_CARD.md", _template("cards/model_card.md.jinja").render(facts))
+    charts = {trained.name: training_charts(trained) for trained in run.trainings}
+    page = _template("report/report.html.jinja").render(
+        facts | {"stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run)}
+    )
+    path = run.folder / "report.html"
+    _write(path, page)
+    return path
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    manifest = read_manifest(pack_folder(find_pack(run.config["domain"])))
+    return {
+        "run": run, "name": run.folder.name, "manifest": manifest, "record": run.record, "result": run.result,
+        "rows": comparison(run), "tasks": _tasks(run.evals), "probes": _probes(run.evals), "chosen": run.result.get("chosen"),
+        "config_yaml": yaml.safe_dump(run.config, sort_keys=False), "is_embedded": str(run.config.get("base", "")).startswith("embedded"),
+        "steps": run.plan.get("steps", []), "verdicts": _verdicts(run.evals),
+        "licence_gaps": [source.get("id", "?") for source in manifest.data if not source.get("license")],
+    }  # fmt: skip
+
+
+def comparison(run: Run) -> list[dict[str, Any]]:
+    """One row per eval: value, interval, blind control, majority guess, paired difference to its start (from `result.json`)."""
+    paired = {row["stage"]: row for row in run.result.get("rows", [])}
+    rows = []
+    for measured in run.evals:
+        test = measured.figures["splits"]["test"]
+        rows.append(
+            {
+                "stage": measured.stage, "value": test["primary"]["value"], "ci": test["primary"]["ci"], "n": test["primary"]["n"],
+                "majority": test.get("majority"), "blind": measured.figures.get("blind", {}).get("primary", {}).get("value"),
+                "validation": measured.figures["splits"]["validation"]["primary"]["value"], "length": test["length"],
+                "statuses": test["statuses"], "paired": paired.get(measured.stage, {}),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _tasks(evals: Sequence[Measured]) -> dict[str, list[Mapping[str, Any] | None]]:
+    """task -> its figures in each eval, in the order of `evals`."""
+    tables = [measured.figures["splits"]["test"]["tasks"] for measured in evals]
+    return {task: [table.get(task) for table in tables] for task in sorted({name for table in tables for name in table})}
+
+
+def _probes(evals: Sequence[Measured]) -> dict[str, list[float | None]]:
+    """`probe: figure` -> its value in each eval."""
+    tables = [
+        {f"{probe}: {figure}": value for probe, figures in measured.figures.get("probes", {}).items() for figure, value in figures.items()}
+        for measured in evals
+    ]
+    return {name: [table.get(name) for table in tables] for name in sorted({key for table in tables for key in table})}
+
+
+def _verdicts(evals: Sequence[Measured]) -> dict[str, Mapping[str, Any]]:
+    return {measured.stage: measured.figures.get("verdicts", {}) for measured in evals}
+
+
+def _examples(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Right and wrong completions of the chosen stage (the last one when none is chosen), those with an image first."""
+    if not run.evals:
+        return {}
+    measured = next((m for m in run.evals if m.stage == run.result.get("chosen")), run.evals[-1])
+    rows = measured.rows()
+    for row in rows:
+        row["uri"] = data_uri(measured.folder / "images" / row["image"]) if row.get("image") else None
+    rows.sort(key=lambda row: row["uri"] is None)
+    return {
+        "right": [row for row in rows if row["score"] >= 1.0][:SHOWN],
+        "wrong": [row for row in rows if row["score"] < 1.0][:SHOWN],
+    }
+
+
+def _rollouts(run: Run) -> list[dict[str, Any]]:
+    """The first recorded rollouts of the last RL step, with their reward parts."""
+    for trained in reversed(run.trainings):
+        rows = read_jsonl(trained.folder / "rollouts.jsonl")
+        if rows:
+            last = rows[-1].get("step")
+            return [row for row in rows if row.get("step") == last][:SHOWN]
+    return []
+
+
+def _template(name: str) -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"share": _share, "interval": _interval, "signed": _signed, "plain": _plain}
+    return environment.from_string(files("factory.templates").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(pair: Sequence[float] | None) -> str:
+    return "" if not pair else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}"
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,95 @@
+"""Read what a run left on disk into one plain structure; the report and the model card are drawn from it and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from factory.errors import RegistryError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One eval step: the stage it judged and its figures."""
+
+    stage: str
+    folder: Path
+    figures: dict[str, Any]
+
+    @property
+    def primary(self) -> dict[str, Any]:
+        """`value`, `n` and `ci` on the test split."""
+        return self.figures["splits"]["test"]["primary"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The scored test samples."""
+        return read_jsonl(self.folder / "samples.jsonl")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training step with its metrics, in step order."""
+
+    name: str
+    kind: str
+    folder: Path
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or unfinished run folder."""
+
+    folder: Path
+    config: dict[str, Any]
+    record: dict[str, Any]
+    plan: dict[str, Any]
+    result: dict[str, Any]
+    evals: list[Measured]
+    trainings: list[Trained]
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; a last line cut off by a kill is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder. Raises RegistryError when it is not one."""
+    resolved = folder / "resolved.yaml"
+    if not resolved.exists():
+        raise RegistryError(f"{folder}: no resolved.yaml, so this is not a run folder. Give the folder that `factory build` printed.")
+    config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
+    evals, trainings = [], []
+    for step in sorted((folder / "stages").glob("[0-9][0-9]-*")):
+        name = step.name.split("-", 1)[1]
+        if step.suffix == ".partial":
+            continue
+        if (step / "eval.json").exists():
+            figures = _json(step / "eval.json")
+            evals.append(Measured(name.removesuffix("-eval"), step, figures))
+        elif (step / "metrics.jsonl").exists():
+            kind = config.get("stages", {}).get(name, {}).get("kind", name)
+            trainings.append(Trained(name, kind, step, [r for r in read_jsonl(step / "metrics.jsonl") if "step" in r]))
+    return Run(folder, config, _json(folder / "run.json"), _json(folder / "plan.json"), _json(folder / "result.json"), evals, trainings)
+
+
+def data_uri(path: Path) -> str:
+    """A PNG file as a `data:` address, so that the report needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,218 @@
+"""Ready-made verifiers that packs compose. Pure functions of (completion, sample); each says what it got and what it wanted.
+
+`mode="strict"` reads the answer only where the shape marks it (training); `mode="lenient"` also reads bare answers (eval).
+A faulty *sample* (a reference that is no option, a missing difficulty) raises ValueError, which the pool turns into `error`:
+it is never scored as a wrong answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from factory.contracts import Sample, Status, Verdict
+from factory.errors import ConfigError
+from factory.rewards.answers import (
+    Synonyms,
+    accepted,
+    gold_letter,
+    options_of,
+    plain,
+    read_choice,
+    read_choice_anywhere,
+    read_yes_no,
+)
+from factory.rewards.formats import Parsed, parse, shape_named
+from factory.rewards.length import DEFAULT_WINDOWS, Windows, check_windows, distinct_share, window_score
+from factory.rewards.regions import check_box, iou, read_box
+
+VERSION = "1"
+"""Raised with every change that can change a score of a verifier on this page."""
+
+
+def _verdict(is_right: bool, got: str, want: str) -> Verdict:
+    return Verdict(float(is_right), Status.ok if is_right else Status.wrong, f"got {got[:80]!r}, want {want[:80]!r}")
+
+
+def _unparsable(reason: str, want: str) -> Verdict:
+    return Verdict(0.0, Status.unparsable, f"{reason}; want {want[:80]!r}")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What every answer verifier has: a shape to read, and how strictly."""
+
+    name: str = "accuracy"
+    version: str = VERSION
+    shape: str = "think_answer"
+    mode: str = "strict"
+
+    def __post_init__(self) -> None:
+        shape_named(self.shape)
+        if self.mode not in ("strict", "lenient"):
+            raise ConfigError(f"verifier '{self.name}': mode is '{self.mode}'; want 'strict' or 'lenient'.")
+
+    @property
+    def is_lenient(self) -> bool:
+        """Whether bare answers count."""
+        return self.mode == "lenient"
+
+    def read(self, completion: str) -> Parsed:
+        """The completion taken apart in this verifier's shape and mode."""
+        return parse(completion, self.shape, lenient=self.is_lenient)
+
+
+@dataclass(frozen=True)
+class FormatVerifier:
+    """1 when the completion keeps its shape, else 0. `shape` is a name of `formats.SHAPES`."""
+
+    shape: str = "think_answer"
+    name: str = "format"
+    version: str = VERSION
+
+    def __post_init__(self) -> None:
+        shape_named(self.shape)
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Judge the form only; the answer may be wrong."""
+        parsed = parse(completion, self.shape)
+        return Verdict(float(parsed.well_formed), Status.ok if parsed.well_formed else Status.wrong, parsed.reason)
+
+
+@dataclass(frozen=True)
+class OptionLetter(_Reader):
+    """1 when the named option is the right one. Options: `sample.meta["options"]`; reference: the letter or the option's text."""
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the sample's options or reference are faulty."""
+        if "options" not in sample.meta:
+            raise ValueError(f"sample {sample.id} has no meta['options']: {self.name} needs the option texts")
+        options = options_of(sample.meta["options"])
+        gold = gold_letter(sample.reference, options)
+        parsed = self.read(completion)
+        if parsed.answer is None:
+            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", gold)
+        choice = read_choice_anywhere(parsed.answer, options) if self.is_lenient else read_choice(parsed.answer, options)
+        if choice.letter is None:
+            return _unparsable(choice.reason, gold)
+        return _verdict(choice.letter == gold, choice.letter, gold)
+
+
+@dataclass(frozen=True)
+class ClosedAnswer(_Reader):
+    """1 when the answer equals an accepted one after normalisation and synonyms; never by substring."""
+
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """canonical form -> other ways to write it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_table", Synonyms(self.synonyms))
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the reference is empty or not text."""
+        table: Synonyms = self._table  # type: ignore[attr-defined]
+        wanted = accepted(sample.reference)
+        parsed = self.read(completion)
+        if parsed.answer is None:
+            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
+        got = table.canonical(parsed.answer)
+        if not got:
+            return _unparsable("the answer is only punctuation", " | ".join(wanted))
+        return _verdict(got in {table.canonical(text) for text in wanted}, parsed.answer, " | ".join(wanted))
+
+
+@dataclass(frozen=True)
+class YesNo(_Reader):
+    """1 when exactly one of the words yes and no occurs in the answer and it is the reference ("Yes, there is." counts)."""
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the reference is neither yes nor no."""
+        gold = {"yes": "yes", "no": "no", "true": "yes", "false": "no"}.get(str(sample.reference).strip().casefold())
+        if gold is None:
+            raise ValueError(f"sample {sample.id}: reference {sample.reference!r} is neither yes nor no")
+        parsed = self.read(completion)
+        got = read_yes_no(parsed.answer) if parsed.answer else None
+        if got is None:
+            return _unparsable(parsed.reason if parsed.answer is None else "not exactly one of yes and no", gold)
+        return _verdict(got == gold, got, gold)
+
+
+@dataclass(frozen=True)
+class ExactText(_Reader):
+    """1 when the answer is the reference text; white space is collapsed, case counts unless `ignore_case`."""
+
+    ignore_case: bool = False
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the reference is empty or not text."""
+        wanted = accepted(sample.reference)
+        parsed = self.read(completion)
+        if parsed.answer is None:
+            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
+        fold = str.casefold if self.ignore_case else str
+        got = fold(" ".join(parsed.answer.split()))
+        return _verdict(got in {fold(" ".join(text.split())) for text in wanted}, parsed.answer, " | ".join(wanted))
+
+
+@dataclass(frozen=True)
+class RegionIoU(_Reader):
+    """Overlap of the answered box with the reference box (x1, y1, x2, y2); the score is the IoU, or 0/1 when `is_binary`."""
+
+    threshold: float = 0.5
+    """IoU from which the status is `ok`."""
+    is_binary: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.threshold <= 1.0:
+            raise ConfigError(f"verifier '{self.name}': threshold is {self.threshold}; want a number in (0, 1].")
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the reference is not a valid box."""
+        gold = check_box(sample.reference)
+        parsed = self.read(completion)
+        want = str(list(gold))
+        if parsed.answer is None:
+            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", want)
+        try:
+            box = read_box(parsed.answer)
+        except ValueError as err:
+            return _unparsable(str(err), want)
+        overlap = iou(box, gold)
+        is_hit = overlap >= self.threshold
+        score = float(is_hit) if self.is_binary else overlap
+        return Verdict(score, Status.ok if is_hit else Status.wrong, f"got {list(box)}, want {want}: IoU {overlap:.3f}", {"iou": overlap})
+
+
+@dataclass(frozen=True)
+class ReasoningLength:
+    """1 when the reasoning has as many words as its difficulty asks for (`sample.meta["difficulty"]`), less outside the window.
+
+    Padding does not pay: the score is multiplied by the share of distinct word 4-grams when that is below one half.
+    """
+
+    windows: Windows = field(default_factory=lambda: dict(DEFAULT_WINDOWS))
+    """difficulty -> (fewest, most) words."""
+    shape: str = "think_answer"
+    name: str = "length"
+    version: str = VERSION
+
+    def __post_init__(self) -> None:
+        shape_named(self.shape)
+        check_windows(self.windows)
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the sample has no known difficulty."""
+        difficulty = sample.meta.get("difficulty")
+        if difficulty not in self.windows:
+            raise ValueError(f"sample {sample.id}: meta['difficulty'] is {difficulty!r}; want one of {', '.join(self.windows)}")
+        low, high = self.windows[difficulty]
+        thinking = parse(completion, self.shape).thinking
+        if thinking is None:
+            return Verdict(0.0, Status.unparsable, f"no reasoning; want {low}-{high} words ({difficulty})")
+        words = plain(thinking).casefold().split()
+        share = distinct_share(words)
+        score = window_score(len(words), low, high) * (1.0 if share >= 0.5 else share)
+        reason = f"got {len(words)} words ({share:.0%} distinct 4-grams), want {low}-{high} ({difficulty})"
+        return Verdict(score, Status.ok if score == 1.0 else Status.wrong, reason, {"words": float(len(words))})

@@ -1,0 +1,135 @@
+"""Content-addressed folders of built models.
+
+    objects/<hash>/…       the files, exactly as transformers and peft load them
+    objects/<hash>.json    the list of (path, sha256, bytes) from which <hash> was made
+
+`hash` is `files.tree_hash`. A file is hard-linked from the run where the disk allows it, else copied: deleting the run
+then frees nothing that the registry needs, and keeping both costs no extra space. The price of a hard link is that whoever
+edits the run's file in place edits the object too; objects are therefore made read-only, and `verify` finds such an edit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from factory.errors import RegistryError
+from factory.registry.files import FileEntry, entries, read_json, rename_folder, sha256_file, tree_hash, walk, write_json
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a stored file."""
+
+    path: str
+    what: str
+
+
+class Store:
+    """The `objects/` folder of one registry."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, digest: str) -> Path:
+        """Folder of one object. Raises RegistryError when it is not stored."""
+        folder = self.root / digest
+        if not folder.is_dir():
+            raise RegistryError(f"{folder}: the stored model is gone. Restore it from a backup, or run the same build again.")
+        return folder
+
+    def add(self, folder: Path, *, replaced: Mapping[str, bytes] | None = None) -> str:
+        """Store a folder and return its hash; storing equal content again is free.
+
+        Args:
+            folder: what to store; links are followed, so that the object holds real files.
+            replaced: relative path -> content to store instead of the file of that name (must exist in `folder`).
+
+        Raises:
+            RegistryError: the folder is missing or empty, or a file cannot be read.
+        """
+        names = list(walk(folder)) if folder.is_dir() else []
+        if not names:
+            raise RegistryError(f"{folder}: is missing or empty, so there is nothing to store. Run the build again.")
+        self.root.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
+        try:
+            for name in names:
+                target = staging / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                content = (replaced or {}).get(name)
+                if content is None:
+                    _link_or_copy((folder / name).resolve(), target)
+                else:
+                    target.write_bytes(content)
+            files = entries(staging)
+            digest = tree_hash(files)
+            if self._is_stored(digest, files):
+                return digest
+            self._discard(digest)
+            write_json(self.root / f"{digest}.json", [asdict(file) for file in files])
+            rename_folder(staging, self.root / digest)
+            for file in files:
+                (self.root / digest / file.path).chmod(0o444)
+            return digest
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _is_stored(self, digest: str, files: list[FileEntry]) -> bool:
+        folder = self.root / digest
+        if not folder.is_dir() or not (self.root / f"{digest}.json").is_file():
+            return False
+        # A damaged object is replaced rather than believed.
+        return [file.path for file in files] == list(walk(folder)) and not self.verify(digest)
+
+    def _discard(self, digest: str) -> None:
+        folder = self.root / digest
+        if folder.exists():
+            shutil.rmtree(folder)
+        (self.root / f"{digest}.json").unlink(missing_ok=True)
+
+    def files(self, digest: str) -> list[FileEntry]:
+        """What the object held when it was stored."""
+        rows = read_json(self.root / f"{digest}.json")
+        try:
+            return [FileEntry(**row) for row in rows]
+        except TypeError as err:
+            raise RegistryError(f"{self.root / digest}.json: is not a list of files: {err}. Restore it from a backup.") from err
+
+    def num_bytes(self, digest: str) -> int:
+        """Size of the object's content."""
+        return sum(file.num_bytes for file in self.files(digest))
+
+    def verify(self, digest: str) -> list[Problem]:
+        """Hash every file again; one Problem for each damaged, missing or added file, in the order of paths."""
+        try:
+            files = self.files(digest)
+        except RegistryError as err:
+            return [Problem(f"objects/{digest}.json", str(err))]
+        if tree_hash(files) != digest:
+            return [Problem(f"objects/{digest}.json", "the list of files was changed: it does not give the object's own hash")]
+        folder, problems = self.root / digest, []
+        for file in files:
+            path = folder / file.path
+            if not path.is_file():
+                problems.append(Problem(f"objects/{digest}/{file.path}", "missing"))
+            elif (found := sha256_file(path)) != file.sha256:
+                problems.append(Problem(f"objects/{digest}/{file.path}", f"damaged: sha256 is {found[:12]}…, wanted {file.sha256[:12]}…"))
+        known = {file.path for file in files}
+        problems += [Problem(f"objects/{digest}/{name}", "was not there when stored") for name in walk(folder) if name not in known]
+        return sorted(problems, key=lambda problem: problem.path)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk, or a file system without hard links.
+        try:
+            shutil.copyfile(source, target)
+        except OSError as err:
+            raise RegistryError(f"{source}: cannot be stored: {err.strerror}. Check the disk and the permissions.") from err

@@ -1,0 +1,104 @@
+"""Which items a step trains on, which of them this rank takes, and their encoding, done once.
+
+Everything is a pure function of (seed, step): a resumed run meets the same items in the same order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from factory.errors import DataError, TrainingError
+
+Item = TypeVar("Item")
+Coded = TypeVar("Coded")
+
+
+def num_steps(num_items: int, epochs: int, batch_size: int) -> int:
+    """Optimiser steps of `epochs` passes: ceil(num_items * epochs / batch_size); the last batch may be smaller."""
+    return -(-num_items * epochs // batch_size)
+
+
+class DataOrder:
+    """Batches of indices: every epoch is a permutation drawn from (seed, epoch), batches run over epoch borders.
+
+    It is a `Stateful` piece only to notice that a checkpoint belongs to other data: the position is the step itself.
+
+    Raises:
+        DataError: nothing to train on.
+    """
+
+    def __init__(self, num_items: int, epochs: int, batch_size: int, seed: int) -> None:
+        if num_items < 1 or epochs < 1 or batch_size < 1:
+            raise DataError(
+                f"nothing to train on: {num_items} items, {epochs} epochs, batch_size {batch_size}; each must be 1 or more. "
+                "Check the data paths and the stage's counts."
+            )
+        self._num_items, self._epochs, self._batch_size, self._seed = num_items, epochs, batch_size, seed
+        self.num_steps = num_steps(num_items, epochs, batch_size)
+        self._permutations: dict[int, list[int]] = {}
+
+    def indices(self, step: int) -> list[int]:
+        """Items of the step (0-based), the whole global batch."""
+        start = step * self._batch_size
+        end = min(start + self._batch_size, self._num_items * self._epochs)
+        return [self._permutation(place // self._num_items)[place % self._num_items] for place in range(start, end)]
+
+    def _permutation(self, epoch: int) -> list[int]:
+        if epoch not in self._permutations:
+            order = list(range(self._num_items))
+            random.Random(f"data-order-{self._seed}-{epoch}").shuffle(order)
+            # A batch touches few epochs: keep this one and the one before.
+            self._permutations = {k: v for k, v in self._permutations.items() if k == epoch - 1} | {epoch: order}
+        return self._permutations[epoch]
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What fixes the order."""
+        return {"num_items": self._num_items, "epochs": self._epochs, "batch_size": self._batch_size, "seed": self._seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises TrainingError when the checkpoint was made with another order."""
+        own = self.state_dict()
+        changed = [f"{key} {state.get(key)} -> {own[key]}" for key in own if state.get(key) != own[key]]
+        if changed:
+            raise TrainingError(
+                f"the checkpoint was made with other data or settings ({', '.join(changed)}). "
+                "Put them back to resume, or delete the stage's checkpoints folder to train from its start."
+            )
+
+
+def share_of(items: Sequence[Item], rank: int, world_size: int) -> list[Item]:
+    """This rank's items of a global batch: every `world_size`-th, so that the shares differ by one item at most."""
+    return list(items[rank::world_size])
+
+
+def micro_batches(items: Sequence[Item], micro_batch_size: int) -> list[list[Item]]:
+    """Consecutive parts of at most `micro_batch_size` items; 0 means all at once. No items, no parts."""
+    size = micro_batch_size or max(1, len(items))
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+class LazyEncoded(Generic[Item, Coded]):
+    """Items encoded when first asked for; up to `cache_limit` results are kept (small data is encoded once, in memory).
+
+    Args:
+        items: what to encode.
+        encode: item -> encoded; called in the training process.
+        cache_limit: how many encoded items to keep. Real images are large: keep this small for them.
+    """
+
+    def __init__(self, items: Sequence[Item], encode: Callable[[Item], Coded], cache_limit: int = 20_000) -> None:
+        self._items, self._encode, self._cache_limit = items, encode, cache_limit
+        self._cache: dict[int, Coded] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Coded:
+        if index in self._cache:
+            return self._cache[index]
+        coded = self._encode(self._items[index])
+        if len(self._cache) < self._cache_limit:
+            self._cache[index] = coded
+        return coded

@@ -1,0 +1,165 @@
+"""Exact-resume checkpoints: a folder per checkpoint that is either whole or not there.
+
+    checkpoints/step-00000050/state.json         the tree: numbers, strings, lists, mappings
+                              tensors.safetensors  the tensors that the tree refers to
+                              engine/              only with DeepSpeed: its own shards
+
+A checkpoint is written under a hidden name, flushed to the disk, then renamed; older ones go after that.
+A kill at any moment leaves either the previous or the new checkpoint, never a half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from factory.errors import TrainingError
+
+FORMAT = 1
+STATE_FILE, TENSOR_FILE, ENGINE_FOLDER = "state.json", "tensors.safetensors", "engine"
+_PREFIX, _UNFINISHED = "step-", ".unfinished-"
+
+
+class Stateful(Protocol):
+    """A piece whose state belongs in the checkpoint: a curriculum, a replay buffer, a data order."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """JSON scalars, tensors, lists, tuples and mappings of them."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def begin_checkpoint(root: Path, step: int) -> Path:
+    """An empty hidden folder to write the checkpoint of `step` into (leftovers of a killed writer are removed)."""
+    folder = root / f"{_UNFINISHED}{step:08d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a state tree as JSON plus safetensors. Tensors are copied to the CPU; bits are kept.
+
+    Raises:
+        TypeError: the tree holds something that is neither JSON, tensor, tuple, list nor mapping (a bug in a piece).
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _flatten(state, tensors)
+    save_file(tensors, folder / TENSOR_FILE)
+    (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, "tree": tree}), encoding="utf-8")
+
+
+def finish_checkpoint(unfinished: Path, step: int) -> Path:
+    """Flush the folder to the disk, give it its name, remove every other checkpoint; return the folder."""
+    root = unfinished.parent
+    for path in sorted(unfinished.rglob("*")):
+        _fsync(path)
+    _fsync(unfinished)
+    final = root / f"{_PREFIX}{step:08d}"
+    # The step was run again after a resume from an older checkpoint: the states are equal, the new one replaces it.
+    shutil.rmtree(final, ignore_errors=True)
+    unfinished.rename(final)
+    _fsync(root)
+    for other in root.iterdir():
+        if other != final and other.name.startswith((_PREFIX, _UNFINISHED)):
+            shutil.rmtree(other)
+    return final
+
+
+def newest_checkpoint(root: Path) -> tuple[int, Path] | None:
+    """(steps done, folder) of the newest whole checkpoint, or None."""
+    found = sorted(path for path in root.glob(f"{_PREFIX}*") if path.is_dir()) if root.is_dir() else []
+    return (int(found[-1].name.removeprefix(_PREFIX)), found[-1]) if found else None
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Inverse of `write_state`.
+
+    Raises:
+        TrainingError: a file is missing or damaged, or of another format; says what to delete.
+    """
+    try:
+        content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        tensors = load_file(folder / TENSOR_FILE)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        return _unflatten(content["tree"], tensors)
+    except (OSError, ValueError, KeyError, SafetensorError) as err:
+        raise TrainingError(f"{folder}: the checkpoint cannot be read ({err}). Delete that folder to train the stage from its start.") from err
+
+
+def _flatten(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """JSON form of a tree: tensors, tuples and mappings become one-key mappings that name what they are."""
+    if isinstance(node, torch.Tensor):
+        name = f"t{len(tensors)}"
+        # A copy: safetensors refuses views that share memory.
+        tensors[name] = node.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(node, Mapping):
+        return {"map": [[_flatten(key, tensors), _flatten(value, tensors)] for key, value in node.items()]}
+    if isinstance(node, (list, tuple)):
+        items = [_flatten(item, tensors) for item in node]
+        return {"tuple": items} if isinstance(node, tuple) else items
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"a checkpoint holds JSON values and tensors; got {type(node).__name__}: {node!r:.80}")
+
+
+def _unflatten(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(node, list):
+        return [_unflatten(item, tensors) for item in node]
+    if isinstance(node, dict):
+        ((what, content),) = node.items()
+        if what == "tensor":
+            return tensors[content]
+        if what == "tuple":
+            return tuple(_unflatten(item, tensors) for item in content)
+        return {_unflatten(key, tensors): _unflatten(value, tensors) for key, value in content}
+    return node
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and torch's global generators (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, Any]:
+    """State of the global generators of python, numpy, torch and, where there is one, of each CUDA device."""
+    name, keys, position, has_gauss, cached_gaussian = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached_gaussian)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Inverse of `rng_state`. CUDA states are set only when this machine has as many devices as the one that saved."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])

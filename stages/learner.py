@@ -1,0 +1,378 @@
+"""The one training engine: a thin layer on `accelerate` under CPT, SFT and RL.
+
+One call of `step` is one optimiser step: count denominators over all micro-batches and ranks, accumulate gradients,
+refuse what is not finite, clip, set the learning rate, update. Plain CPU, one GPU, DDP and DeepSpeed ZeRO 1/2/3 alike.
+
+Numbers: with `bf16` the trainable weights are kept in fp32 and the forward runs under autocast (under DeepSpeed its own
+fp32 master weights do that); with `fp32` everything is fp32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from torch import Tensor, nn
+
+from factory.config.schema import OptimConfig
+from factory.errors import TrainingError
+from factory.stages import checkpoint as ck
+from factory.stages.metrics import FILE_NAME, truncate_metrics
+from factory.stages.objectives import Objective
+from factory.stages.schedule import freeze_vision_if_asked, lr_factor, param_groups, set_lr
+
+if TYPE_CHECKING:
+    from factory.contracts import RunContext
+    from factory.stages.models.load import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+def deepspeed_plugin(zero_stage: int, optim: OptimConfig) -> Any:
+    """accelerate's plugin for ZeRO `zero_stage` (1-3). Accumulation is ours, so DeepSpeed's own is 1.
+
+    Gradients are checked before the update in every number format, so a bad step leaves the weights alone.
+    """
+    from accelerate.utils import DeepSpeedPlugin
+
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optim.clip_norm,
+        "zero_optimization": {"stage": zero_stage, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": "auto", "check_grad_overflow": True},
+        "steps_per_print": 10**9,
+    }
+    return DeepSpeedPlugin(hf_ds_config=config)
+
+
+class Learner:
+    """Owns the optimiser of one model, its schedule, its checkpoints and the processes it is spread over.
+
+    Args:
+        loaded: the model to train (in place) with its codec.
+        optim: learning rate, schedule, clipping, freezing.
+        total_steps: length of the schedule, in optimiser steps.
+        workdir: of the stage; holds `checkpoints/` and `metrics.jsonl`.
+        seed: of the global generators; each rank adds its number.
+        precision: `fp32` or `bf16`.
+        zero_stage: DeepSpeed ZeRO 1, 2 or 3; -1 and 0 mean plain DDP (ZeRO 0 shards nothing).
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, optim: OptimConfig, total_steps: int, workdir: Path, seed: int, precision: str = "fp32",
+        *, zero_stage: int = -1,
+    ) -> None:  # fmt: skip
+        self.loaded, self.optim, self.total_steps = loaded, optim, total_steps
+        self._workdir, self._precision, self._zero_stage = Path(workdir), str(getattr(precision, "value", precision)), zero_stage
+        lr_factor(0, total_steps, optim)  # a wrong schedule is refused before anything is built
+        self._accelerator = self._make_accelerator()
+        ck.seed_everything(seed + self.rank)
+        self._steps_done = 0
+        self._prepare(loaded.model)
+
+    @classmethod
+    def from_context(cls, loaded: LoadedModel, optim: OptimConfig, total_steps: int, ctx: RunContext) -> Learner:
+        """A Learner with the precision and the launch settings of the build."""
+        launch = ctx.build.get("launch", {})
+        precision = ctx.build.get("precision", "fp32")
+        return cls(loaded, optim, total_steps, ctx.workdir, ctx.seed, precision, zero_stage=int(launch.get("zero_stage", -1)))
+
+    def _make_accelerator(self) -> Accelerator:
+        on_cpu = not torch.cuda.is_available()
+        if not self.is_deepspeed:
+            # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
+            ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+            return Accelerator(cpu=on_cpu, kwargs_handlers=[ddp])
+        plugin = deepspeed_plugin(self._zero_stage, self.optim)
+        mixed = "bf16" if self._precision == "bf16" else "no"
+        return Accelerator(cpu=on_cpu, deepspeed_plugin=plugin, mixed_precision=mixed)
+
+    def _prepare(self, model: nn.Module) -> None:
+        freeze_vision_if_asked(model, self.optim)
+        if self.optim.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if not self.is_deepspeed:
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    # AdamW updates below bf16's resolution would be lost, so what learns is kept in fp32.
+                    parameter.data = parameter.data.float()
+        groups = param_groups(model.named_parameters(), self.optim)
+        adamw = torch.optim.AdamW(groups, lr=self.optim.lr, betas=(self.optim.beta1, self.optim.beta2))
+        self._wrapped, self._optimizer = self._accelerator.prepare(model, adamw)
+        self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    @property
+    def is_deepspeed(self) -> bool:
+        """True when ZeRO 1, 2 or 3 shards the optimiser."""
+        return self._zero_stage >= 1
+
+    @property
+    def model(self) -> nn.Module:
+        """The bare model (no DDP or DeepSpeed wrapper): for generation, reference log-probs and saving."""
+        return self.loaded.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be."""
+        return self._accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, 0-based."""
+        return self._accelerator.process_index
+
+    @property
+    def world_size(self) -> int:
+        """How many processes step together."""
+        return self._accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that logs and writes."""
+        return self._accelerator.is_main_process
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value`, in rank order, on every rank. The value must pickle."""
+        return gather_object([value]) if self.world_size > 1 else [value]
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        self._accelerator.wait_for_everyone()
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The number format of a training forward; use it too for log-probs that are compared with the trained ones."""
+        if self._precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def step(self, micro_batches: Sequence[Any], objective: Objective) -> dict[str, float]:
+        """One optimiser step on this rank's micro-batches; the same figures come back on every rank.
+
+        Returns:
+            `loss` (of the whole step), `lr` (peak group), `grad_norm` (before clipping, over all ranks), the totals of
+            `objective.counts` and the sums of its metrics.
+
+        Raises:
+            TrainingError: loss or gradient is not finite; the weights are as before the step.
+        """
+        totals, num_micro = self._agree(micro_batches, objective)
+        lr = self.optim.lr * lr_factor(self._steps_done, self.total_steps, self.optim)
+        set_lr(self._optimizer.param_groups, lr / self.optim.lr if self.optim.lr else 0.0)
+        self.model.train()
+        losses: list[Tensor] = []
+        sums: dict[str, float] = {}
+        for index in range(num_micro):
+            # A rank with fewer micro-batches repeats its last one with weight 0, because ZeRO's ranks must march in step.
+            is_filler = index >= len(micro_batches)
+            batch = micro_batches[min(index, len(micro_batches) - 1)]
+            with self._last_or_no_sync(index == num_micro - 1), self.autocast():
+                loss, metrics = objective.loss(self._wrapped, batch, totals)
+                self._backward(loss * 0.0 if is_filler else loss, is_last=index == num_micro - 1)
+            if not is_filler:
+                losses.append(loss.detach().float())
+                for name, value in metrics.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        self.model.eval()
+        local = {**sums, "loss": float(torch.stack(losses).sum()) if losses else 0.0}
+        figures = _sum_maps(self.gather(local))
+        grad_norm = self._update(figures["loss"])
+        self._steps_done += 1
+        return {**totals, **figures, "lr": lr, "grad_norm": grad_norm}
+
+    def _agree(self, micro_batches: Sequence[Any], objective: Objective) -> tuple[dict[str, float], int]:
+        """Totals over all ranks, and how many forwards this rank runs. Refuses what would hang a sharded model."""
+        counts = _sum_maps([objective.counts(batch) for batch in micro_batches])
+        has_images = [isinstance(b, Mapping) and b.get("pixel_values") is not None for b in micro_batches]
+        per_rank = self.gather((counts, has_images))
+        lengths = [len(images) for _, images in per_rank]
+        if min(lengths) == 0:
+            raise TrainingError(
+                f"step {self._steps_done + 1}: rank {lengths.index(0)} of {self.world_size} has no rows. "
+                "Raise the stage's batch_size to at least the number of processes, or lower launch.processes."
+            )
+        padded = {tuple(images + images[-1:] * (max(lengths) - len(images))) for _, images in per_rank}
+        if self._zero_stage == 3 and len(padded) > 1:
+            raise TrainingError(
+                f"step {self._steps_done + 1}: some ranks have images and others only text; ZeRO 3 would wait for ever. "
+                "Set launch.zero_stage=2, or train on rows that all have images."
+            )
+        return _sum_maps([counts for counts, _ in per_rank]), max(lengths) if self.is_deepspeed else len(micro_batches)
+
+    @contextlib.contextmanager
+    def _last_or_no_sync(self, is_last: bool) -> Iterator[None]:
+        if self.is_deepspeed:
+            # Both: DeepSpeed reads the flag during forward and backward.
+            self._wrapped.set_gradient_accumulation_boundary(is_last)
+            yield
+        elif is_last:
+            yield
+        else:
+            with self._accelerator.no_sync(self._wrapped):
+                yield
+
+    def _backward(self, loss: Tensor, *, is_last: bool) -> None:
+        # DDP and DeepSpeed average over ranks; our shares add up, so undo the division.
+        loss = loss * self.world_size
+        if self.is_deepspeed:
+            # Not accelerator.backward: that would also step, before we have looked at the loss of all ranks.
+            self._wrapped.backward(loss)
+        else:
+            self._accelerator.backward(loss)
+
+    def _update(self, loss: float) -> float:
+        """Check, clip, update, clear; return the gradient norm before clipping (same on every rank)."""
+        if not math.isfinite(loss):
+            self._refuse("loss", loss)
+        if self.is_deepspeed:
+            self._wrapped.step()
+            norm = float(self._wrapped.get_global_grad_norm())
+            if self._wrapped.optimizer.overflow or not math.isfinite(norm):
+                self._refuse("gradient norm", norm)
+            return norm
+        gradients = [parameter.grad for parameter in self._trainable if parameter.grad is not None]
+        norm_tensor = torch.nn.utils.get_total_norm(gradients)
+        norm = float(norm_tensor)
+        if not math.isfinite(norm):
+            self._refuse("gradient norm", norm)
+        if self.optim.clip_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(self._trainable, self.optim.clip_norm, norm_tensor)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _refuse(self, what: str, value: float) -> None:
+        raise TrainingError(
+            f"step {self._steps_done + 1} of {self.total_steps}: the {what} is {value}; the weights were left as they were. "
+            "Lower optim.lr, lengthen optim.warmup_steps or set precision=fp32, and look at the rows of this step; "
+            "the same command resumes from the last checkpoint."
+        )
+
+    def skip(self) -> None:
+        """Count an optimiser step without an update, so that the schedule stays in line (RL: no rollout of the step could teach)."""
+        self._steps_done += 1
+
+    def save_checkpoint(self, step: int, pieces: Mapping[str, ck.Stateful]) -> Path:
+        """Write everything an exact resume needs after `step` optimiser steps; older checkpoints go.
+
+        `pieces` keep a state per rank. Call it on every rank.
+        """
+        root = self._workdir / "checkpoints"
+        own = {"rng": ck.rng_state(), "pieces": {name: dict(piece.state_dict()) for name, piece in pieces.items()}}
+        ranks = self.gather(own)
+        unfinished = root / f"{ck._UNFINISHED}{step:08d}"
+        if self.is_main:
+            unfinished = ck.begin_checkpoint(root, step)
+            ck.write_state(unfinished, {"step": step, "ranks": ranks, **({} if self.is_deepspeed else self._weights())})
+        self.wait()
+        if self.is_deepspeed:
+            self._wrapped.save_checkpoint(str(unfinished / ck.ENGINE_FOLDER), tag="state", exclude_frozen_parameters=True)
+            self.wait()
+        if self.is_main:
+            ck.finish_checkpoint(unfinished, step)
+        self.wait()
+        return root / f"{ck._PREFIX}{step:08d}"
+
+    def save_checkpoint_if_due(self, step: int, pieces: Mapping[str, ck.Stateful]) -> bool:
+        """`save_checkpoint` every `optim.checkpoint_every` steps (not after the last, which saves the model itself)."""
+        every = self.optim.checkpoint_every
+        is_due = every > 0 and step % every == 0 and step < self.total_steps
+        if is_due:
+            self.save_checkpoint(step, pieces)
+        return is_due
+
+    def _weights(self) -> dict[str, Any]:
+        trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return {"weights": trainable, "optimizer": self._optimizer.state_dict()}
+
+    def resume(self, pieces: Mapping[str, ck.Stateful]) -> int:
+        """Take up the newest checkpoint, cut metrics.jsonl to it; return the steps already done (0: none).
+
+        Raises:
+            TrainingError: the checkpoint is damaged, of another model, or of another number of processes.
+        """
+        found = ck.newest_checkpoint(self._workdir / "checkpoints")
+        step, folder = found or (0, None)
+        if folder is not None:
+            state = ck.read_state(folder)
+            self._check_fit(folder, state, pieces)
+            self._load_weights(folder, state)
+            own = state["ranks"][self.rank]
+            for name, piece in pieces.items():
+                piece.load_state_dict(own["pieces"][name])
+            ck.set_rng_state(own["rng"])
+            log.info("resumed at step %d of %d from %s", step, self.total_steps, folder)
+        if self.is_main:
+            truncate_metrics(self._workdir / FILE_NAME, step)
+        self.wait()
+        self._steps_done = step
+        return step
+
+    def _check_fit(self, folder: Path, state: Mapping[str, Any], pieces: Mapping[str, Any]) -> None:
+        remedy = f"Run with the settings it was made with, or delete {folder} to train the stage from its start."
+        if len(state["ranks"]) != self.world_size:
+            raise TrainingError(f"{folder}: made by {len(state['ranks'])} processes, now there are {self.world_size}. {remedy}")
+        if self.is_deepspeed == ("weights" in state):
+            raise TrainingError(f"{folder}: made {'without' if self.is_deepspeed else 'with'} DeepSpeed. {remedy}")
+        if set(state["ranks"][self.rank]["pieces"]) != set(pieces):
+            raise TrainingError(f"{folder}: holds the pieces {sorted(state['ranks'][self.rank]['pieces'])}, not {sorted(pieces)}. {remedy}")
+        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters() if p.requires_grad}
+        if not self.is_deepspeed and {name: tuple(w.shape) for name, w in state["weights"].items()} != shapes:
+            raise TrainingError(f"{folder}: made for a model with other trainable weights. {remedy}")
+
+    def _load_weights(self, folder: Path, state: Mapping[str, Any]) -> None:
+        if self.is_deepspeed:
+            # DeepSpeed's own shards, written by this very run in its own workdir; its loader reads pickle.
+            path, _ = self._wrapped.load_checkpoint(
+                str(folder / ck.ENGINE_FOLDER), tag="state", load_module_strict=False, load_lr_scheduler_states=False
+            )
+            if path is None:
+                raise TrainingError(f"{folder}: DeepSpeed's shards are missing. Delete that folder to train the stage from its start.")
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(state["weights"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def save_model(self, out_dir: Path) -> None:
+        """Write the trained model folder (main rank; ZeRO 3 gathers the shards first). Call it on every rank."""
+        from factory.stages.models.load import save
+
+        with self._whole_weights():
+            if self.is_main:
+                shutil.rmtree(out_dir, ignore_errors=True)
+                save(self.loaded, out_dir)
+        self.wait()
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints once the stage's result is saved."""
+        if self.is_main:
+            shutil.rmtree(self._workdir / "checkpoints", ignore_errors=True)
+        self.wait()
+
+    def _whole_weights(self) -> contextlib.AbstractContextManager[Any]:
+        if self._zero_stage != 3:
+            return contextlib.nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
+
+
+def _sum_maps(maps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Key-wise sums, in the order of `maps` so that every rank rounds alike."""
+    sums: dict[str, float] = {}
+    for figures in maps:
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums

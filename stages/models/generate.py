@@ -1,0 +1,196 @@
+"""Sampling with our own decode loop: prompts are prefilled once, finished rows leave the batch, and every token has its log-probability.
+
+Shape letters: P = prompts of one decode batch, R = P * num_return rows, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from factory.errors import ConfigError
+from factory.stages.models.codec import Encoded
+from factory.stages.models.forward import model_inputs
+from factory.stages.models.load import LoadedModel
+
+_DROP_SHARE = 0.25
+"""Finished rows are dropped when they are more than this share of the batch: copying the cache costs about as much as a step."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled completion."""
+
+    prompt_index: int
+    sample_index: int
+    ids: list[int]
+    """Sampled tokens, with the stop token when `finished`."""
+    logprobs: list[float]
+    """Of each token under the temperature-scaled distribution, before top-p and top-k cut it (temperature 1 for greedy):
+    what `token_logprobs` at the same temperature gives."""
+    finished: bool
+    """False: cut off by `max_new_tokens`."""
+    entropy: float
+    """Mean entropy, in nats, of the distributions (as for `logprobs`) the tokens were drawn from."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ConfigError(f"{self}: needs max_new_tokens >= 1, temperature >= 0, 0 < top_p <= 1 and top_k >= 0. Mend the sampling settings.")
+
+
+@torch.no_grad()
+def generate(
+    loaded: LoadedModel, prompts: Sequence[Encoded], *, num_return: int = 1, max_new_tokens: int, temperature: float,
+    top_p: float = 1.0, top_k: int = 0, generator: torch.Generator, stop_ids: Collection[int] | None = None, max_rows: int = 0,
+) -> Iterator[Generation]:  # fmt: skip
+    """Yield completions as they finish; `num_return` per prompt, in no fixed order (see the indices).
+
+    Args:
+        temperature: 0 is greedy.
+        generator: a CPU generator. All uniform draws are taken from it at the start, one per row and step, so a row's
+            tokens do not depend on which other rows have finished.
+        stop_ids: default `loaded.codec.eos_ids`.
+        max_rows: rows decoded together; 0 means all. Prompts are sorted by length first, so that little is padding.
+
+    The model is in eval mode until the iterator is exhausted or closed; do not train in between.
+    Raises ConfigError for impossible settings.
+    """
+    sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
+    stops = torch.tensor(sorted(loaded.codec.eos_ids if stop_ids is None else stop_ids), dtype=torch.long)
+    shape = (len(prompts), num_return, max_new_tokens)
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64) if temperature > 0 else torch.zeros(*shape[:2], 0)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+    size = max(1, max_rows // num_return) if max_rows else max(1, len(order))
+    was_training = loaded.model.training
+    loaded.model.eval()
+    try:
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            rows = _Rows(loaded, [prompts[i] for i in chosen], uniforms[chosen].flatten(0, 1), sampling, stops)
+            for row, ids, logprobs, finished, entropy in rows.run(num_return):
+                yield Generation(chosen[row // num_return], row % num_return, ids, logprobs, finished, entropy)
+    finally:
+        loaded.model.train(was_training)
+
+
+class _Rows:
+    """One decode batch. `alive` maps the rows still in the cache to the R rows that began."""
+
+    def __init__(self, loaded: LoadedModel, prompts: Sequence[Encoded], uniforms: Tensor, sampling: Sampling, stops: Tensor) -> None:
+        self.model, self.sampling, self.prompts = loaded.model, sampling, prompts
+        self.device = loaded.device
+        self.codec, self.uniforms, self.stops = loaded.codec, uniforms.to(self.device), stops.to(self.device)
+
+    def run(self, num_return: int) -> Iterator[tuple[int, list[int], list[float], bool, float]]:
+        """Yield (row, ids, logprobs, finished, mean entropy) as rows finish."""
+        logits = self._prefill(num_return)
+        num_rows, steps = logits.shape[0], self.sampling.max_new_tokens
+        ids = torch.zeros(num_rows, steps, dtype=torch.long, device=self.device)
+        logprobs, entropies = torch.zeros(num_rows, steps, device=self.device), torch.zeros(num_rows, steps, device=self.device)
+        alive = torch.arange(num_rows, device=self.device)
+        is_open = torch.ones(num_rows, dtype=torch.bool, device=self.device)
+        for step in range(steps):
+            uniform = self.uniforms[alive, step] if self.sampling.temperature > 0 else None
+            tokens, logprobs[alive, step], entropies[alive, step] = choose(logits, self.sampling, uniform)
+            ids[alive, step] = tokens
+            has_stopped = torch.isin(tokens, self.stops)
+            leaving = is_open & (has_stopped if step + 1 < steps else torch.ones_like(is_open))
+            stopped = set(alive[has_stopped].tolist())
+            for row in alive[leaving].tolist():
+                n = step + 1
+                yield row, ids[row, :n].tolist(), logprobs[row, :n].tolist(), row in stopped, float(entropies[row, :n].mean())
+            is_open = is_open & ~leaving
+            if not is_open.any():
+                return
+            if (~is_open).sum() > _DROP_SHARE * len(is_open):
+                alive, tokens, is_open = self._drop(is_open, alive, tokens)
+            logits = self._decode(tokens)
+
+    def _prefill(self, num_return: int) -> Tensor:
+        """Run each prompt once, then repeat its cache. Returns logits [R, V] of the first token."""
+        from transformers import DynamicCache
+
+        batch = self.codec.collate(list(self.prompts), left=True, device=self.device)
+        self.cache = DynamicCache(config=self.model.config)
+        out = self.model(**model_inputs(batch), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.cache = out.past_key_values
+        if num_return > 1:
+            self.cache.batch_repeat_interleave(num_return)
+        self.attention = batch["attention_mask"].repeat_interleave(num_return, dim=0)
+        positions = batch["position_ids"]
+        if positions.dim() == 3:
+            # After an image, the three M-RoPE positions go on from the largest of them, not from the number of tokens.
+            following = torch.stack([positions[0].amax(dim=1), *[positions[1:].amax(dim=(0, 2))] * 3]) + 1
+            self.position = following.repeat_interleave(num_return, dim=1)
+        else:
+            self.position = (positions.amax(dim=1) + 1).repeat_interleave(num_return, dim=0)
+        return out.logits[:, -1].float().repeat_interleave(num_return, dim=0)
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        """Feed one token per row; logits [rows, V] of the next."""
+        self.attention = torch.cat([self.attention, self.attention.new_ones(len(tokens), 1)], dim=1)
+        inputs: dict[str, Any] = {"input_ids": tokens[:, None], "attention_mask": self.attention, "position_ids": self.position[..., None]}
+        out = self.model(**inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.position = self.position + 1
+        return out.logits[:, -1].float()
+
+    def _drop(self, keep: Tensor, alive: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take finished rows out of the cache; the remaining rows, their tokens, and that all of them are open."""
+        index = keep.nonzero().squeeze(-1)
+        self.cache.batch_select_indices(index)
+        self.attention, self.position = self.attention[index], self.position[..., index]
+        return alive[index], tokens[index], keep[index]
+
+
+def choose(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the next token of each row: (tokens [R] int64, logprobs [R], entropies [R] of the uncut distribution).
+
+    Args:
+        logits: [R, V] float32.
+        uniform: [R] float64 in [0, 1), one draw per row; None for greedy.
+    """
+    logprobs = (logits / (sampling.temperature or 1.0)).log_softmax(dim=-1)
+    probabilities = logprobs.exp()
+    entropy = -(probabilities * logprobs).nan_to_num(0.0).sum(dim=-1)
+    if uniform is None:
+        tokens = logits.argmax(dim=-1)
+    else:
+        tokens = _draw(_cut(probabilities, sampling), uniform)
+    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1), entropy
+
+
+def _cut(probabilities: Tensor, sampling: Sampling) -> Tensor:
+    """Zero everything outside the top-k, then outside the smallest set that holds `top_p`; not renormalised."""
+    if sampling.top_k and sampling.top_k < probabilities.shape[-1]:
+        smallest = probabilities.topk(sampling.top_k, dim=-1).values[:, -1:]
+        probabilities = probabilities.masked_fill(probabilities < smallest, 0.0)
+    if sampling.top_p < 1.0:
+        ordered, index = probabilities.sort(dim=-1, descending=True)
+        ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+        before = ordered.cumsum(dim=-1) - ordered
+        outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, index, before >= sampling.top_p)
+        probabilities = probabilities.masked_fill(outside, 0.0)
+    return probabilities
+
+
+def _draw(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse-CDF draw. Float64, because a float32 running sum over 150 k tokens loses the rare ones."""
+    running = weights.double().cumsum(dim=-1)
+    total = running[:, -1]
+    # Strictly below the total, so that rounding never selects a token of weight zero at the end.
+    point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(running, point[:, None], right=True).squeeze(-1)

@@ -1,0 +1,79 @@
+"""Log-probabilities of finished rollouts under a fixed model: the policy before its update, or the reference."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from factory.errors import TrainingError
+from factory.stages.batches import micro_batches
+from factory.stages.models.forward import token_logprobs
+from factory.stages.rl.objective import Row, make_batch, model_inputs
+
+if TYPE_CHECKING:
+    from factory.stages.learner import Learner
+    from factory.stages.models.load import LoadedModel
+
+log = logging.getLogger(__name__)
+
+MAX_SAMPLER_GAP = 1e-2
+"""Nats. In fp32 the sampler and the learner are the same numbers but for rounding (about 1e-5); more is a bug."""
+
+
+def completion_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner, *, temperature: float) -> list[list[float]]:
+    """One list per row: log-probability of each completion token at `temperature`, without gradient, in eval mode."""
+    # Equal lengths together: less padding. The order of the answer is that of `rows`.
+    order = sorted(range(len(rows)), key=lambda i: -rows[i].length)
+    found: list[list[float]] = [[] for _ in rows]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), learner.autocast():
+        for part in micro_batches(order, learner.optim.micro_batch_size):
+            batch = make_batch([rows[i] for i in part], learner.loaded.codec, learner.device)
+            logp, _ = token_logprobs(model, model_inputs(batch), temperature=temperature)
+            for b, i in enumerate(part):
+                found[i] = logp[b, len(rows[i].prompt.ids) : rows[i].length].float().tolist()
+    model.train(was_training)
+    return found
+
+
+class Reference:
+    """The model at the start of the stage: the adapter switched off, or (without an adapter) a frozen copy."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        """Make it before the Learner touches the model: a resumed run must not take trained weights for the reference."""
+        self._model: Any = loaded.model if loaded.adapter else copy.deepcopy(loaded.model).eval().requires_grad_(False)
+        self._is_adapter = loaded.adapter
+
+    @contextmanager
+    def model(self, device: torch.device) -> Iterator[nn.Module]:
+        """The reference for as long as the block runs."""
+        if self._is_adapter:
+            with self._model.disable_adapter():
+                yield self._model
+        else:
+            yield self._model.to(device)
+
+
+def check_sampler(rows: Sequence[Row], learner: Learner, *, temperature: float, precision: str) -> float:
+    """Largest difference, over all processes, between the sampler's log-probs and the learner's; nats.
+
+    Raises:
+        TrainingError: above `MAX_SAMPLER_GAP` in fp32: sampler and learner do not see the same model or tokens.
+    """
+    found = completion_logprobs(rows, learner.model, learner, temperature=temperature)
+    gaps = [abs(a - b) for row, new in zip(rows, found, strict=True) for a, b in zip(row.rollout.logprobs, new, strict=True)]
+    worst = max(learner.gather(max(gaps, default=0.0)))
+    log.info("largest gap between the sampler's log-probs and the learner's: %.2e nats", worst)
+    if precision == "fp32" and worst > MAX_SAMPLER_GAP:
+        raise TrainingError(
+            f"rl: the sampler's log-probs differ from the learner's by up to {worst:.3g} nats (allowed: {MAX_SAMPLER_GAP} in fp32). "
+            "The engine has other weights, another temperature or another rendering of the prompt than the learner."
+        )
+    return worst

@@ -1,0 +1,118 @@
+"""What a step leaves behind: figures for metrics.jsonl and the first rollouts for rollouts.jsonl."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from factory.rewards.mixture import Mixture
+from factory.stages.rl.pieces.advantage import has_spread
+from factory.stages.rl.pieces.supply import Collected
+from factory.stages.rl.rollouts import Group, Rollout
+
+FILE_NAME = "rollouts.jsonl"
+KEPT_GROUPS, KEPT_ROLLOUTS, KEPT_CHARACTERS = 4, 2, 2000
+"""Per step: so many groups, so many rollouts of each, so much of each text. Bounds the file to num_steps x 8 rows."""
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Arithmetic mean, None of nothing."""
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+def is_right(rollout: Rollout, task: str, mixture: Mixture) -> bool:
+    """True when the verifier with the largest weight said `ok` (ties: the first in the manifest)."""
+    weights = mixture.of(task).weights
+    return rollout.reward is not None and rollout.reward.statuses[max(weights, key=lambda name: weights[name])] == "ok"
+
+
+def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, float]:
+    """Figures of all rollouts that were drawn, kept or not; a figure with nothing to average is left out.
+
+    `reward` and `reward/<verifier>` are means over unmasked rollouts, before shaping. Lengths are in tokens, shares in [0, 1].
+    """
+    pairs = [(group, rollout) for group in collected.drawn for rollout in group.rollouts]
+    rollouts = [rollout for _, rollout in pairs]
+    live = [(group, rollout) for group, rollout in pairs if not rollout.is_masked]
+    right: dict[bool, list[int]] = {True: [], False: []}
+    parts: dict[str, list[float]] = defaultdict(list)
+    for group, rollout in live:
+        right[is_right(rollout, group.sample.task, mixture)].append(len(rollout.ids))
+        for name, score in rollout.reward.parts.items():
+            parts[name].append(score)
+    with_entropy = [rollout for rollout in rollouts if rollout.entropy is not None]
+    tokens = sum(len(rollout.ids) for rollout in with_entropy)
+    found = {
+        "reward": mean(rollout.value for _, rollout in live),
+        **{f"reward/{name}": mean(scores) for name, scores in sorted(parts.items())},
+        "shaping": mean(rollout.shaping for _, rollout in live),
+        "zero_advantage_share": mean(not has_spread(group.values()) for group in collected.drawn),
+        "masked_share": mean(rollout.is_masked for rollout in rollouts),
+        "truncated_share": mean(not rollout.finished for rollout in rollouts),
+        "entropy": sum(r.entropy * len(r.ids) for r in with_entropy) / tokens if tokens else None,
+        "length": mean(len(rollout.ids) for rollout in rollouts),
+        "length_right": mean(right[True]), "length_wrong": mean(right[False]),
+        "groups_drawn": len(collected.drawn), "groups_kept": len(collected.kept), "refills": collected.num_refills,
+        "generated_tokens": sum(len(rollout.ids) for rollout in rollouts),
+    }  # fmt: skip
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Figures of the step's optimiser steps: loss and gradient norm averaged, token counts summed, shares over tokens."""
+    if not updates:
+        return {"tokens": 0.0, "updates": 0.0}
+    tokens = sum(update["tokens"] for update in updates)
+    share = {name: sum(u.get(name, 0.0) for u in updates) / max(tokens, 1.0) for name in ("clipped_low", "clipped_high", "kl_sum")}
+    found = {
+        "loss": sum(u["loss"] for u in updates) / len(updates), "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
+        "lr": updates[-1]["lr"], "tokens": tokens, "updates": float(len(updates)),
+        "clip_share": share["clipped_low"] + share["clipped_high"], "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
+    }  # fmt: skip
+    return found | ({"kl": share["kl_sum"]} if any("kl_sum" in u for u in updates) else {})
+
+
+class RolloutLog:
+    """Appends a few rollouts of every step to `rollouts.jsonl`. A `Stateful` piece: a resumed run cuts the file to its checkpoint."""
+
+    def __init__(self, workdir: Path, *, is_main: bool) -> None:
+        self._path = workdir / FILE_NAME
+        self._is_main = is_main
+
+    def begin(self) -> None:
+        """Empty the file: a run that starts at its first step."""
+        if self._is_main:
+            self._path.write_bytes(b"")
+
+    def add(self, step: int, groups: Sequence[Group]) -> None:
+        """Write the first rollouts of the first groups (main process only)."""
+        if not self._is_main:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            for group in groups[:KEPT_GROUPS]:
+                for rollout in group.rollouts[:KEPT_ROLLOUTS]:
+                    file.write(json.dumps(_as_json(step, group, rollout)) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Bytes written so far."""
+        return {"bytes": self._path.stat().st_size if self._is_main and self._path.exists() else 0}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cut what was written after the checkpoint."""
+        if self._is_main and self._path.exists():
+            os.truncate(self._path, min(int(state["bytes"]), self._path.stat().st_size))
+
+
+def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:
+    reward = rollout.reward
+    return {
+        "step": step, "sample": group.sample.id, "task": group.sample.task, "prompt": group.sample.text()[:KEPT_CHARACTERS],
+        "completion": rollout.text[:KEPT_CHARACTERS], "value": rollout.value, "shaping": rollout.shaping, "advantage": rollout.advantage,
+        "tokens": len(rollout.ids), "finished": rollout.finished, "masked": rollout.is_masked, "version": rollout.version,
+        **({} if reward is None else {"parts": dict(reward.parts), "statuses": dict(reward.statuses), "reasons": dict(reward.reasons)}),
+    }  # fmt: skip
