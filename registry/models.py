@@ -5,20 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from factory.errors import RegistryError, near_miss
-from factory.registry.files import read_json, write_json
+from factory.registry.files import entries, read_json, tree_hash, write_json
 from factory.registry.index import Index
 from factory.registry.records import ModelRecord
 from factory.registry.store import Problem, Store
 
 CHAIN = "adapter_chain.json"
 """File of an adapter folder that names its base and earlier adapters (written by factory.stages.models)."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""File of peft, which also names the base."""
 _TIMELESS = ("created", "version", "run")
 """Fields that may differ between two registrations of the same model."""
 
@@ -31,13 +33,20 @@ class Registry:
         self.store = Store(root / "objects")
         self.index = Index(root / "index.sqlite", root / "manifests")
 
-    def register(self, record: ModelRecord, model_dir: Path) -> ModelRecord:
+    def register(self, record: ModelRecord, model_dir: Path, *, base_in_place: Path | None = None) -> ModelRecord:
         """Store the model's files and write its manifest.
 
         Equal content under an equal name gives back the existing record; other content becomes the next version.
         `record.version` and `record.artifacts` are filled in here.
+
+        Args:
+            base_in_place: the user's own base folder. It is referenced (`base.path`, `base.hash`), never copied, linked or touched.
         """
-        artifacts = self._store_model(model_dir)
+        if base_in_place is not None and not record.base.get("hash"):
+            raise RegistryError(f"{base_in_place}: a base that stays in place needs its hash in the record. Build the base step again.")
+        kept = base_in_place.resolve() if base_in_place is not None else None
+        record = replace(record, base={**record.base, "path": str(kept)}) if kept is not None else record
+        artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
         with self._locked():
             same_name = [known for known in self._records() if known.name == record.name]
             wanted = _comparable(replace(record, artifacts=artifacts))
@@ -50,23 +59,32 @@ class Registry:
         self.index.refresh()
         return stored
 
-    def _store_model(self, model_dir: Path) -> dict[str, str]:
+    def _store_model(self, model_dir: Path, base_in_place: Path | None) -> dict[str, str]:
         """Objects of a model: one folder, or an adapter with its base and earlier adapters, linked to each other by hash."""
         if not (model_dir / CHAIN).is_file():
             return {"model": self.store.add(model_dir)}
-        base, earlier, chain = read_chain(model_dir)
-        artifacts = {"base": self.store.add(base)}
+        base, earlier = read_chain(model_dir)
+        artifacts: dict[str, str] = {}
+        if base_in_place is not None and base.resolve() == base_in_place:
+            base_name = str(base_in_place)
+        else:
+            artifacts["base"] = self.store.add(base)
+            # Neighbours in objects/, so that the whole registry can be moved.
+            base_name = f"../{artifacts['base']}"
+        adapters: list[str] = []
         for number, folder in enumerate(earlier):
-            artifacts[f"adapter-{number}"] = self._store_adapter(folder, artifacts["base"], list(artifacts.values())[1:])
-        artifacts["model"] = self._store_adapter(model_dir, artifacts["base"], list(artifacts.values())[1:], chain)
+            artifacts[f"adapter-{number}"] = self._store_adapter(folder, base_name, adapters)
+            adapters.append(artifacts[f"adapter-{number}"])
+        artifacts["model"] = self._store_adapter(model_dir, base_name, adapters)
         return artifacts
 
-    def _store_adapter(self, folder: Path, base: str, earlier: list[str], chain: Mapping[str, Any] | None = None) -> str:
-        own = dict(chain) if chain is not None else dict(read_json(folder / CHAIN)) if (folder / CHAIN).is_file() else {}
-        # Neighbours in objects/, so that the whole registry can be moved.
-        own |= {"base": f"../{base}", "adapters": [f"../{digest}" for digest in earlier]}
+    def _store_adapter(self, folder: Path, base: str, earlier: Sequence[str]) -> str:
+        own = {**read_json(folder / CHAIN), "base": base, "adapters": [f"../{digest}" for digest in earlier]}
         own.pop("written_at", None)
-        replaced = {CHAIN: json.dumps(own, sort_keys=True).encode()} if (folder / CHAIN).is_file() else {}
+        replaced = {CHAIN: json.dumps(own, sort_keys=True).encode()}
+        if (folder / ADAPTER_CONFIG).is_file():
+            settings = {**read_json(folder / ADAPTER_CONFIG), "base_model_name_or_path": base}
+            replaced[ADAPTER_CONFIG] = json.dumps(settings, sort_keys=True).encode()
         return self.store.add(folder, replaced=replaced)
 
     def list(self, domain: str | None = None) -> list[dict[str, Any]]:
@@ -91,7 +109,8 @@ class Registry:
 
     def model_path(self, name: str) -> Path:
         """Folder to load: transformers weights, or an adapter with its chain."""
-        return self.store.path(self.show(name).artifacts["model"])
+        record = self.show(name)
+        return self.store.path(record.artifacts["model"]) if "model" in record.artifacts else Path(record.base["path"])
 
     def verify(self, name: str | None = None) -> list[Problem]:
         """Hash again everything that one model (or every model) needs; an empty list means intact."""
@@ -107,6 +126,9 @@ class Registry:
                     problems.append(Problem(f"manifests/{path.name}", str(err)))
         for digest in sorted({digest for record in records for digest in record.artifacts.values()}):
             problems += self.store.verify(digest)
+        in_place = {(record.base["path"], record.base["hash"]) for record in records if "path" in record.base}
+        for path, digest in sorted(in_place):
+            problems += _verify_in_place(Path(path), digest)
         return problems
 
     def compare(self, first: str, second: str) -> dict[str, Any]:
@@ -141,8 +163,14 @@ class Registry:
             os.close(handle)
 
 
-def read_chain(folder: Path) -> tuple[Path, tuple[Path, ...], dict[str, Any]]:
-    """(base, earlier adapters, raw content) of an adapter folder; paths are relative to it or to where it was written."""
+def _verify_in_place(folder: Path, digest: str) -> list[Problem]:
+    if not folder.is_dir():
+        return [Problem(str(folder), "the base model is missing; it was used in place and is not stored here")]
+    return [] if tree_hash(entries(folder)) == digest else [Problem(str(folder), "the base model was changed since the build")]
+
+
+def read_chain(folder: Path) -> tuple[Path, tuple[Path, ...]]:
+    """(base, earlier adapters) of an adapter folder; paths are relative to it or to where it was written."""
     raw = read_json(folder / CHAIN)
     try:
         written_at = Path(raw.get("written_at", folder))
@@ -150,10 +178,10 @@ def read_chain(folder: Path) -> tuple[Path, tuple[Path, ...], dict[str, Any]]:
         found = []
         for name in names:
             places = [(folder / name).resolve(), (written_at / name).resolve()]
-            found.append(next((place for place in places if place.is_dir()), places[0]))
+            found.append(next((place for place in places if place.is_dir()), places[0]))  # Store.add reports a missing one
     except (KeyError, TypeError, AttributeError) as err:
         raise RegistryError(f"{folder / CHAIN}: needs the keys base and adapters: {err!r}. Build the stage again.") from err
-    return found[0], tuple(found[1:]), raw
+    return found[0], tuple(found[1:])
 
 
 def differences(first: Any, second: Any, key: str = "") -> dict[str, list[Any]]:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import random
+import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from factory.config.schema import OptimConfig
 from factory.errors import TrainingError
 from factory.stages import checkpoint as ck
 from factory.stages.metrics import FILE_NAME, truncate_metrics
-from factory.stages.objectives import Objective
+from factory.stages.objectives import Filler, Objective
 from factory.stages.schedule import freeze_vision_if_asked, lr_factor, param_groups, set_lr
 
 if TYPE_CHECKING:
@@ -93,10 +94,16 @@ class Learner:
         if not self.is_deepspeed:
             # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
             ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-            return Accelerator(cpu=on_cpu, kwargs_handlers=[ddp])
+            return Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
         plugin = deepspeed_plugin(self._zero_stage, self.optim)
         mixed = "bf16" if self._precision == "bf16" else "no"
-        return Accelerator(cpu=on_cpu, deepspeed_plugin=plugin, mixed_precision=mixed)
+        _be_a_group_of_one()
+        if on_cpu:
+            # Accelerator(cpu=True) would quietly take DDP instead of DeepSpeed, and cpu=False no process group at all:
+            # so make the gloo group first and let the Accelerator find it.
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            PartialState(cpu=True)
+        return Accelerator(deepspeed_plugin=plugin, mixed_precision=mixed)
 
     def _prepare(self, model: nn.Module) -> None:
         freeze_vision_if_asked(model, self.optim)
@@ -126,6 +133,11 @@ class Learner:
     def device(self) -> torch.device:
         """Where batches must be."""
         return self._accelerator.device
+
+    @property
+    def max_context(self) -> int:
+        """Longest row that the model's positions allow, tokens."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
 
     @property
     def rank(self) -> int:
@@ -159,6 +171,8 @@ class Learner:
     def step(self, micro_batches: Sequence[Any], objective: Objective) -> dict[str, float]:
         """One optimiser step on this rank's micro-batches; the same figures come back on every rank.
 
+        A rank without rows of its own passes a `Filler`.
+
         Returns:
             `loss` (of the whole step), `lr` (peak group), `grad_norm` (before clipping, over all ranks), the totals of
             `objective.counts` and the sums of its metrics.
@@ -174,8 +188,9 @@ class Learner:
         sums: dict[str, float] = {}
         for index in range(num_micro):
             # A rank with fewer micro-batches repeats its last one with weight 0, because ZeRO's ranks must march in step.
-            is_filler = index >= len(micro_batches)
             batch = micro_batches[min(index, len(micro_batches) - 1)]
+            is_filler = index >= len(micro_batches) or isinstance(batch, Filler)
+            batch = batch.batch if isinstance(batch, Filler) else batch
             with self._last_or_no_sync(index == num_micro - 1), self.autocast():
                 loss, metrics = objective.loss(self._wrapped, batch, totals)
                 self._backward(loss * 0.0 if is_filler else loss, is_last=index == num_micro - 1)
@@ -190,16 +205,20 @@ class Learner:
         self._steps_done += 1
         return {**totals, **figures, "lr": lr, "grad_norm": grad_norm}
 
+    def skip(self) -> None:
+        """Count an optimiser step that has no rows, so that the schedule stays a function of the step. Call it on every rank."""
+        self._steps_done += 1
+
     def _agree(self, micro_batches: Sequence[Any], objective: Objective) -> tuple[dict[str, float], int]:
         """Totals over all ranks, and how many forwards this rank runs. Refuses what would hang a sharded model."""
-        counts = _sum_maps([objective.counts(batch) for batch in micro_batches])
-        has_images = [isinstance(b, Mapping) and b.get("pixel_values") is not None for b in micro_batches]
+        counts = _sum_maps([objective.counts(batch) for batch in micro_batches if not isinstance(batch, Filler)])
+        has_images = [_has_images(batch) for batch in micro_batches]
         per_rank = self.gather((counts, has_images))
         lengths = [len(images) for _, images in per_rank]
         if min(lengths) == 0:
             raise TrainingError(
                 f"step {self._steps_done + 1}: rank {lengths.index(0)} of {self.world_size} has no rows. "
-                "Raise the stage's batch_size to at least the number of processes, or lower launch.processes."
+                "Give it a Filler, raise the stage's batch_size to the number of processes, or lower launch.processes."
             )
         padded = {tuple(images + images[-1:] * (max(lengths) - len(images))) for _, images in per_rank}
         if self._zero_stage == 3 and len(padded) > 1:
@@ -257,10 +276,6 @@ class Learner:
             "Lower optim.lr, lengthen optim.warmup_steps or set precision=fp32, and look at the rows of this step; "
             "the same command resumes from the last checkpoint."
         )
-
-    def skip(self) -> None:
-        """Count an optimiser step without an update, so that the schedule stays in line (RL: no rollout of the step could teach)."""
-        self._steps_done += 1
 
     def save_checkpoint(self, step: int, pieces: Mapping[str, ck.Stateful]) -> Path:
         """Write everything an exact resume needs after `step` optimiser steps; older checkpoints go.
@@ -367,6 +382,22 @@ class Learner:
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
+
+
+def _be_a_group_of_one() -> None:
+    """DeepSpeed wants a process group even for one process; describe one unless torchrun or srun already did."""
+    if "LOCAL_RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(alone)
+
+
+def _has_images(batch: Any) -> bool:
+    batch = batch.batch if isinstance(batch, Filler) else batch
+    return isinstance(batch, Mapping) and batch.get("pixel_values") is not None
 
 
 def _sum_maps(maps: Sequence[Mapping[str, float]]) -> dict[str, float]:

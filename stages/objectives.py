@@ -10,6 +10,7 @@ Shape letters: B = rows, T = tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -34,6 +35,13 @@ class Objective(Protocol):
             model: call it, or hand it to `token_logprobs`; it may be wrapped for DDP or DeepSpeed.
             totals: sums of `counts` over the whole optimiser step. A total may be 0: then so is the share.
         """
+
+
+@dataclass(frozen=True)
+class Filler:
+    """A micro-batch that runs and counts for nothing: for a rank without rows, because all ranks must step together."""
+
+    batch: Any
 
 
 def num_predicted(batch: Batch) -> float:

@@ -75,8 +75,10 @@ def pack(encoded: Sequence[Encoded], pack_length: int) -> list[list[Encoded]]:
     return [[segments[i] for i in row] for row in first_fit([len(s.ids) for s in segments], pack_length)]
 
 
-def collate_packed(rows: Sequence[Sequence[Encoded]], *, pad_id: int, device: Any = None) -> dict[str, Tensor]:
+def collate_packed(rows: Sequence[Sequence[Encoded]], *, pad_id: int, is_vl: bool = False, device: Any = None) -> dict[str, Tensor]:
     """Batch of packed rows: `input_ids`, `position_ids`, `loss_mask`, each [B, T] int64, T = the longest row.
+
+    For a vision-language model `position_ids` is [4, B, T] (text, time, height, width), all four equal, as text has it.
 
     No `attention_mask`: its absence together with restarting positions is what tells the model of the segments.
     The padding at the end is one more segment, with loss_mask 0.
@@ -94,6 +96,8 @@ def collate_packed(rows: Sequence[Sequence[Encoded]], *, pad_id: int, device: An
             loss_mask[b, start + 1 : end] = torch.tensor(segment.loss_mask[1:], dtype=torch.long)
             start = end
         position_ids[b, start:] = torch.arange(num_columns - start)
+    if is_vl:
+        position_ids = position_ids.expand(4, -1, -1).contiguous()
     batch = {"input_ids": input_ids, "position_ids": position_ids, "loss_mask": loss_mask}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 

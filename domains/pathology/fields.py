@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Mapping
 
-from factory.domains.pathology.findings import SIDE, VALUES, Ellipse, Field
+from factory.domains.pathology.findings import CORE, SIDE, VALUES, Ellipse, Field
 
 RADII = {"small": (1.8, 2.3), "large": (3.8, 4.5)}
 """Median nuclear radius, px."""
@@ -16,17 +16,21 @@ SPREADS = {"uniform": 0.06, "pleomorphic": 0.36}
 """Standard deviation of the nuclear radius over its mean, before the draw."""
 DAB_SHARES = {"negative": (0.0, 0.0), "focal": (0.03, 0.07), "patchy": (0.2, 0.38), "diffuse": (0.64, 0.88)}
 """Brown share of the tissue."""
+NEST_GRID = 8
+"""Corners of a nest's box are multiples of this, px."""
 MAX_DRAWS = 100
 
 
-def draw_field(rng: random.Random, extra: tuple[str, ...] = ()) -> Field:
+def draw_field(rng: random.Random, extra: tuple[str, ...] = (), stain: str | None = None) -> Field:
     """One field with uniform finding values, drawn again until every nucleus found a place and every label is clear.
 
     Args:
         rng: the only source of randomness.
         extra: findings beyond the core that may be present; the others stay at their first value.
+        stain: `he` or `ihc` fixes the stain; None draws it as well.
     """
-    wanted = {name: rng.choice(VALUES[name]) for name in ("stain", "size", "density", "gland", "dab", *extra)}
+    wanted = {name: rng.choice(VALUES[name]) for name in (*CORE, *extra)}
+    wanted["stain"] = stain or wanted["stain"]
     for _ in range(MAX_DRAWS):
         field = _draw(rng, wanted)
         if field is not None and field.is_clear():
@@ -35,27 +39,23 @@ def draw_field(rng: random.Random, extra: tuple[str, ...] = ()) -> Field:
 
 
 def draw_region_field(rng: random.Random) -> Field:
-    """A field with one compact nest of large nuclei among sparse small ones. `nest` is the box around its nuclei, whole px."""
-    half = rng.uniform(8.0, 14.0)
-    low, high = half + 3.0, SIDE - half - 3.0
-    centre_x, centre_y = rng.uniform(low, high), rng.uniform(low, high)
+    """A field with one nest of large nuclei in a capsule among sparse small ones. Its box lies on a grid of 8 px, 16 to 32 px wide and high."""
+    width, height = rng.choice((16, 24, 32)), rng.choice((16, 24, 32))
+    left, top = rng.randrange(0, SIDE - width + 1, NEST_GRID), rng.randrange(0, SIDE - height + 1, NEST_GRID)
+    centre_x, centre_y = left + width / 2, top + height / 2
     nest: list[Ellipse] = []
-    for _ in range(400):
-        angle, reach = rng.uniform(0, math.tau), (half - 3.5) * math.sqrt(rng.random())
-        spot = Ellipse(
-            centre_x + reach * math.cos(angle), centre_y + reach * math.sin(angle), rng.uniform(3.0, 3.8), rng.uniform(1.0, 1.3), angle
-        )
-        if all(math.dist((spot.x, spot.y), (n.x, n.y)) > 4.8 for n in nest):
-            nest.append(spot)
-    box = (
-        math.floor(min(n.x - n.radius for n in nest)), math.floor(min(n.y - n.radius for n in nest)),
-        math.ceil(max(n.x + n.radius for n in nest)), math.ceil(max(n.y + n.radius for n in nest)),
-    )  # fmt: skip
+    for _ in range(300):
+        turn, reach = rng.uniform(0, math.tau), math.sqrt(rng.random())
+        x = centre_x + reach * (width / 2 - 4.5) * math.cos(turn)
+        y = centre_y + reach * (height / 2 - 4.5) * math.sin(turn)
+        if all(math.dist((x, y), (n.x, n.y)) > 4.8 for n in nest):
+            nest.append(Ellipse(x, y, rng.uniform(2.6, 3.3), rng.uniform(1.0, 1.3), turn))
     around: list[Ellipse] = []
     while len(around) < 8:
-        spot = Ellipse(rng.uniform(2, SIDE - 2), rng.uniform(2, SIDE - 2), rng.uniform(1.5, 2.0), rng.uniform(1.0, 2.0), rng.uniform(0, math.pi))
-        if math.dist((spot.x, spot.y), (centre_x, centre_y)) > half + 4:
-            around.append(spot)
+        x, y = rng.uniform(2, SIDE - 2), rng.uniform(2, SIDE - 2)
+        if math.hypot((x - centre_x) / (width / 2 + 3), (y - centre_y) / (height / 2 + 3)) > 1.0:
+            around.append(Ellipse(x, y, rng.uniform(1.5, 2.0), rng.uniform(1.0, 2.0), rng.uniform(0, math.pi)))
+    box = (left, top, left + width, top + height)
     return Field("he", (*nest, *around), nest=box, strengths=_strengths(rng), texture=rng.getrandbits(32))
 
 

@@ -66,7 +66,7 @@ class Field:
     mitoses: tuple[Ellipse, ...] = ()
     necrosis: Ellipse | None = None
     nest: tuple[int, int, int, int] | None = None
-    """Box (x0, y0, x1, y1) in px around the one nest of large nuclei; region fields only."""
+    """Box (x1, y1, x2, y2) in px that the capsule of the one nest touches on all sides; region fields only."""
     strengths: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Stain batch: factors on haematoxylin, eosin and DAB."""
     texture: int = 0

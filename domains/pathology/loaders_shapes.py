@@ -10,6 +10,7 @@
 | omnimedvqa | `image_path, question, gt_answer, option_A..D, question_type, modality_type` |
 | multiple-choice | PathMMU: `img, question, options, answer, explanation` |
 | vqa | PathVQA, Quilt-VQA: `image, question, answer` |
+| plain-text | a corpus of text: `text` |
 """
 
 from __future__ import annotations
@@ -33,18 +34,20 @@ CLOSED_MAX_WORDS = 5
 
 DOCUMENTS, LESSONS, SAMPLES = frozenset({"documents"}), frozenset({"lessons"}), frozenset({"samples"})
 QUESTIONS = LESSONS | SAMPLES
+TAR, CSV = frozenset({"tar"}), frozenset({"csv", "tsv"})
 
 SHAPES = (
-    Shape("webdataset-caption", "image with .txt or .json caption", (IMAGE_MEMBERS, (*TEXT_MEMBERS, "json")), frozenset({"tar"}), DOCUMENTS),
+    Shape("webdataset-caption", "image with .txt or .json caption", (IMAGE_MEMBERS, (*TEXT_MEMBERS, "json")), TAR, DOCUMENTS),
     Shape("figure-extraction", "figures cut from pages", (("figure_path",), ("caption",), ("bbox",)), None, DOCUMENTS),
     Shape("chat", "LLaMA-Factory, ShareGPT or OpenAI turns", (("conversations", "messages"),), None, LESSONS),
     Shape("verl", "verl RL rows", (("prompt",), ("reward_model", "ground_truth")), None, SAMPLES),
     Shape("omnimedvqa", "OmniMedVQA", (("question",), ("gt_answer",), ("option_A",), ("option_B",)), None, SAMPLES),
     Shape("multiple-choice", "PathMMU and alike", (("question",), ("options", "choices"), ("answer",)), None, QUESTIONS),
     Shape("vqa", "PathVQA, Quilt-VQA", (IMAGE_COLUMNS, ("question",), ("answer",)), None, QUESTIONS),
-    Shape("slide-captions", "captions of whole slides beside them", (("slide_id",), CAPTION_COLUMNS), frozenset({"csv", "tsv"}), DOCUMENTS),
-    Shape("slide-labels", "labels of whole slides beside them", (("slide_id",), ("label",)), frozenset({"csv", "tsv"}), SAMPLES),
+    Shape("slide-captions", "captions of slides beside them", (("slide_id",), CAPTION_COLUMNS), CSV, DOCUMENTS),
+    Shape("slide-labels", "labels of slides beside them", (("slide_id",), ("label",)), CSV, SAMPLES),
     Shape("figure-caption", "image with caption", (IMAGE_COLUMNS, CAPTION_COLUMNS), None, DOCUMENTS),
+    Shape("plain-text", "text alone", (("text",),), frozenset({"jsonl", "json", "parquet"}), DOCUMENTS),
 )  # fmt: skip
 """From special to general: the first that fits is taken."""
 
@@ -222,7 +225,8 @@ def _vqa(row: Mapping[str, Any]) -> Record:
     answer = text_cell(row, "answer")
     if options:
         options = check_options(options)
-        return Record(SAMPLES, text=question, options=options, answer=resolve_answer(answer, options), images=images, image_field=name)
+        letter = resolve_answer(answer, options)
+        return Record(SAMPLES, text=question, options=options, answer=letter, images=images, image_field=name)
     is_short = len(answer.split()) <= CLOSED_MAX_WORDS
     meta = {"answer_type": row["answer_type"]} if row.get("answer_type") else {}
     return Record(SAMPLES if is_short else LESSONS, text=question, answer=answer, response="" if is_short else answer,
@@ -230,6 +234,7 @@ def _vqa(row: Mapping[str, Any]) -> Record:
 
 
 CONVERTERS: dict[str, Callable[[Mapping[str, Any]], Record]] = {
+    "plain-text": lambda row: Record(DOCUMENTS, text=text_cell(row, "text")),
     "figure-caption": _figure_caption, "figure-extraction": _figure_extraction, "webdataset-caption": _webdataset,
     "chat": _chat, "verl": _verl, "omnimedvqa": _omnimedvqa, "multiple-choice": _multiple_choice, "vqa": _vqa,
 }  # fmt: skip

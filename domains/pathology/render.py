@@ -33,6 +33,10 @@ def render(field: Field) -> np.ndarray:
         if is_he:
             eosin += 0.16 * rim
         haematoxylin += (0.06 if is_he else 0.09) * rim
+    if field.nest is not None:
+        capsule, inner = _capsule(field.nest)
+        eosin = eosin * (1.0 - capsule) + 0.85 * (capsule - inner) + 0.34 * inner
+        haematoxylin += 0.08 * capsule
     if field.necrosis is not None:
         haematoxylin, eosin = _necrosis(rng, field.necrosis, haematoxylin, eosin, is_he)
     nuclei = _cover(field.nuclei, 1.0)
@@ -110,6 +114,17 @@ def _dab(rng: np.random.Generator, field: Field, lumen: np.ndarray | None) -> np
     level = np.quantile(tissue, 1.0 - field.dab_share)
     brown = np.clip((height - level) / 0.25 + 0.5, 0.0, 1.0)
     return 0.85 * brown * (1.0 + 0.12 * _smooth(rng, 16, 16))
+
+
+def _capsule(box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """([S, S], [S, S]): the ellipse that touches the box on all sides, and its inside without the 1.8 px wall."""
+    x1, y1, x2, y2 = box
+    half_width, half_height = (x2 - x1) / 2, (y2 - y1) / 2
+    shapes = []
+    for wall in (0.0, 1.8):
+        a, b = half_width - wall, half_height - wall
+        shapes.append(Ellipse(x1 + half_width, y1 + half_height, math.sqrt(a * b), a / b))
+    return _cover(shapes[:1], 1.0), _cover(shapes[1:], 1.0)
 
 
 def _necrosis(

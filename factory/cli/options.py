@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,22 +12,22 @@ from factory.errors import ConfigError
 if TYPE_CHECKING:
     from factory.config.compose import Composed
 
-Domain = Annotated[Optional[str], typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`.")]  # noqa: UP045
-Recipe = Annotated[Optional[str], typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file.  [default: embedded]")]  # noqa: UP045
+Domain = Annotated[str | None, typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`.")]
+Recipe = Annotated[str | None, typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file.  [default: embedded]")]
 Base = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--base", "-b", help="Base model: embedded-text, embedded-vl, a folder, or with --online a hub id."),
 ]
-DataPaths = Annotated[Optional[list[str]], typer.Option("--data", help="Your data: a file or folder. Repeat for more.")]  # noqa: UP045
-Set = Annotated[Optional[list[str]], typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting. Repeat for more.")]  # noqa: UP045
-Seed = Annotated[Optional[int], typer.Option("--seed", help="Seed of everything random.")]  # noqa: UP045
+DataPaths = Annotated[list[str] | None, typer.Option("--data", help="Your data: a file or folder. Repeat for more.")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change one setting. Repeat for more.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Online = Annotated[bool, typer.Option("--online", help="Allow the network, for hub ids. Off by default.")]
 Config = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--config", "-c", help="Build from a run's resolved.yaml instead of pack and recipe."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Run = Annotated[Optional[str], typer.Option("--run", help="Name of the run; the name of an unfinished run resumes it.")]  # noqa: UP045
+Run = Annotated[str | None, typer.Option("--run", help="Name of the run; the name of an unfinished run resumes it.")]
 
 
 def composed_from(

@@ -22,7 +22,7 @@ from factory.contracts import Manifest
 from factory.errors import ConfigError, PluginError, near_miss
 from factory.plugins import find_pack, load_stage, pack_folder, read_manifest, stage_entries
 
-RESERVED = ("base", "eval")
+RESERVED = ("base",)
 """Names the pipeline gives to its own steps."""
 EMBEDDED = {"text": "embedded-text", "vl": "embedded-vl"}
 """Base of a build that names none, by the pack's modality."""
@@ -172,7 +172,7 @@ class _Stages:
             self._move(name, after, layer)
 
     def _create(self, name: str, section: Mapping[str, Any], layer: Layer, place: str) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name) or name in RESERVED:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,60}", name) or name in RESERVED or name.endswith("-eval"):
             raise ConfigError(
                 f"{place}: '{name}' cannot name a stage. Use lower-case letters, digits, '-' and '_', beginning with a letter, "
                 f"and none of: {', '.join(RESERVED)}."

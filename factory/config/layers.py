@@ -16,6 +16,7 @@ import yaml
 
 from factory.config.provenance import Path, dotted
 from factory.errors import ConfigError, near_miss
+from factory.plugins import find_pack, pack_folder
 
 RECIPE_KEYS = ("extends", "description")
 """Keys of a recipe file that are about the file and not settings of the build."""
@@ -200,6 +201,8 @@ def recipe_layers(name: str, folder: FilePath | None, place: str) -> list[Layer]
             raise ConfigError(f"{place}: recipes extend each other in a circle: {loop}. Remove one `extends:`.")
         seen.append(file)
         layer = read_yaml(file, "recipe")
+        if folder is None and isinstance(layer.values.get("domain"), str):
+            folder = pack_folder(find_pack(layer.values["domain"]))
         anchor_paths(layer, file.parent)
         chain.insert(0, layer)
         wanted, place, beside = layer.values.get("extends"), layer.where(("extends",)), file.parent

@@ -97,8 +97,8 @@ def _assign(node: DictConfig, key: str, value: Any, path: Path, layer: Layer, sc
 
 def _refuse_reference(value: Any, path: Path, layer: Layer) -> None:
     """OmegaConf would read `${key}` as a reference and `???` as absent; then the line that set a value would not show it."""
-    if isinstance(value, list | tuple):
-        for item in value:
+    if isinstance(value, list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
             _refuse_reference(item, path, layer)
     if isinstance(value, str) and ("${" in value or value == "???"):
         raise ConfigError(f"{layer.where(path)}: {dotted(path)} is {value!r}; settings cannot refer to others with ${{...}} or ???. Write the value out.")

@@ -18,7 +18,9 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 """Decoders that a row may reach; a smaller surface than all that Pillow has."""
 
 
-def check_image(source: bytes | Path, *, field: str = "image", max_pixels: int = MAX_PIXELS, full: bool = True) -> tuple[int, int]:
+def check_image(
+    source: bytes | Path, *, field: str = "image", max_pixels: int = MAX_PIXELS, full: bool = True
+) -> tuple[int, int]:
     """Make sure that a picture can be decoded and return (width, height) in pixels.
 
     Args:

@@ -47,7 +47,7 @@ class _Utf8Lines:
             if not line:
                 return
             if len(line) > MAX_LINE_BYTES:
-                raise RowFault("file", f"line {self.number + 1} is longer than {MAX_LINE_BYTES} bytes; is this really a text file?")
+                raise RowFault("file", f"line {self.number + 1} is longer than {MAX_LINE_BYTES} bytes; is this a text file?")
             self.number += 1
             self.has_newline = line.endswith(b"\n")
             skipped = len(BOM) if self.number == 1 and line.startswith(BOM) else 0
@@ -77,12 +77,16 @@ def _json_object(line: str, *, is_cut: bool) -> dict[str, Any] | RowFault:
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as err:
-        at_end = isinstance(err, json.JSONDecodeError) and err.pos >= len(line.rstrip()) - 1 or "Unterminated" in str(err)
+        at_end = (isinstance(err, json.JSONDecodeError) and err.pos >= len(line.rstrip()) - 1) or "Unterminated" in str(err)
         hint = " The line stops in the middle of a value: the file is truncated." if is_cut and at_end else ""
         return RowFault("json", f"not valid JSON: {err}.{hint}")
     if not isinstance(row, dict):
-        return RowFault("json", f"a row is a JSON object, got {type(row).__name__}.")
+        return _no_object(row)
     return row
+
+
+def _no_object(row: Any) -> RowFault:
+    return RowFault("json", f"a row is a JSON object, got {type(row).__name__}.")
 
 
 def read_json(path: Path) -> Iterator[Row]:
@@ -142,7 +146,7 @@ def _array_rows(handle: IO[bytes]) -> Iterator[Row]:
             continue
         number += 1
         window = window[end:]
-        yield number, value if isinstance(value, dict) else RowFault("json", f"a row is a JSON object, got {type(value).__name__}.")
+        yield number, value if isinstance(value, dict) else _no_object(value)
 
 
 def _is_final(problem: Exception | None, window_chars: int) -> bool:
@@ -189,7 +193,7 @@ def _nested_rows(handle: IO[bytes]) -> Iterator[Row]:
         rows = [((), document)]
     for number, (keys, row) in enumerate(rows, 1):
         if not isinstance(row, dict):
-            yield number, RowFault("json", f"a row is a JSON object, got {type(row).__name__}.")
+            yield number, _no_object(row)
         else:
             yield number, {**row, "_path": "/".join(keys)} if keys else row
 
@@ -241,5 +245,6 @@ def read_csv(path: Path, *, delimiter: str | None = None) -> Iterator[Row]:
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowFault:
     if len(cells) != len(header):
-        return RowFault("csv", f"{len(cells)} cells, but the header names {len(header)} columns. Quote cells that hold the delimiter.")
+        count = f"{len(cells)} cells, but the header names {len(header)} columns"
+        return RowFault("csv", f"{count}. Quote cells that hold the delimiter.")
     return dict(zip(header, cells, strict=True))

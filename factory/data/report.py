@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from factory.contracts import DataRequest
-from factory.errors import DataError
+from factory.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class RowReport:
         quarantine_file: Path | None = None,
     ) -> None:
         if on_bad_row not in ("quarantine", "stop"):
-            raise DataError(f"data.on_bad_row is {on_bad_row!r}; use 'quarantine' or 'stop'.")
+            raise ConfigError(f"data.on_bad_row is {on_bad_row!r}; use 'quarantine' or 'stop'.")
         if not 0.0 <= max_bad_fraction <= 1.0:
-            raise DataError(f"data.max_bad_fraction is {max_bad_fraction}; it is a share between 0 and 1.")
+            raise ConfigError(f"data.max_bad_fraction is {max_bad_fraction}; it is a share between 0 and 1.")
         self.on_bad_row = on_bad_row
         self.max_bad_fraction = max_bad_fraction
         self.quarantine_file = quarantine_file

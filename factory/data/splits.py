@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from factory.contracts import SPLITS, Document, Lesson, Media, Sample
-from factory.errors import DataError, near_miss
+from factory.errors import ConfigError, DataError, near_miss
 
 DEFAULT_SHARES = {"validation": 0.1, "test": 0.1}
 SPLIT_ALIASES = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
@@ -36,16 +36,16 @@ class Overlap:
 
 
 def checked_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
-    """Shares of validation and test, defaults filled in. Raises DataError when they are no shares."""
+    """Shares of validation and test, defaults filled in. Raises ConfigError when they are no shares."""
     shares = {**DEFAULT_SHARES, **(shares or {})}
     for name, share in shares.items():
         if name not in DEFAULT_SHARES:
-            hint = "train gets the rest" if name == "train" else near_miss(name, DEFAULT_SHARES).strip() or "use validation and test"
-            raise DataError(f"pack.splits.{name}: no such share; {hint}.")
+            hint = near_miss(name, DEFAULT_SHARES)
+            raise ConfigError(f"pack.splits.{name}: no such share.{hint} Give validation and test; train gets the rest.")
         if not isinstance(share, (int, float)) or not 0.0 <= share < 1.0:
-            raise DataError(f"pack.splits.{name} is {share!r}; it is a share of all groups, from 0 to below 1.")
+            raise ConfigError(f"pack.splits.{name} is {share!r}; it is a share of all groups, from 0 to below 1.")
     if sum(shares.values()) >= 1.0:
-        raise DataError(f"pack.splits leave nothing for train: {shares}. Their sum must be below 1.")
+        raise ConfigError(f"pack.splits leave nothing for train: {shares}. Their sum must be below 1.")
     return shares
 
 

@@ -116,8 +116,8 @@ _OTHER_LETTER = re.compile(r"(?<![\w.])\(?(?:([A-Z])(?![\w'’])|([a-z])[).:](?!
 def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
     """Which option `answer` names. Never raises; linear in the length of the text.
 
-    Taken: `B`, `(B)`, `B.`, `b)`, `Option B`, `The answer is B`, `**B**`, `B. <text>`, `B <its own text>`, and the text of exactly
-    one option. Not taken: several letters, a letter with the text of another option, a letter that is no option.
+    Taken: `B`, `(B)`, `B.`, `b)`, `Option B`, `The answer is B`, `**B**`, `B. <text>`, `B <its own text>`, and the text of
+    exactly one option. Not taken: several letters, a letter with the text of another option, a letter that is no option.
     """
     text = plain(answer)
     by_text = [letter for letter, value in options.items() if normalise(value) == normalise(text)]
@@ -154,17 +154,16 @@ def _lettered(hit: re.Match[str], options: Mapping[str, str]) -> Choice:
         # "A tumour of ...": without a mark after it, a capital may be an article, so only the option's own text will do.
         return Choice(None, f"no option letter in {_short(hit.group())}")
     others = {(a or b).upper() for a, b in _OTHER_LETTER.findall(rest)} & set(options) - {letter}
-    words = f" {' '.join(re.findall(r'[^\W_]+', rest.casefold()))} "
-    own = " ".join(re.findall(r"[^\W_]+", options[letter].casefold()))
-    if own:
-        words = words.replace(f" {own} ", " ")
-    for other, value in options.items():
-        name = " ".join(re.findall(r"[^\W_]+", value.casefold()))
-        if other != letter and name and f" {name} " in words:
-            others.add(other)
+    # Its own text is taken out first: "carcinoma" may be an option beside "ductal carcinoma".
+    said = f" {_words(rest)} ".replace(f" {_words(options[letter])} ", " ")
+    others |= {other for other, value in options.items() if other != letter and f" {_words(value) or chr(0)} " in said}
     if others:
         return Choice(None, f"several options named: {', '.join(sorted(others | {letter}))}")
     return Choice(letter)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
 def _short(text: str) -> str:

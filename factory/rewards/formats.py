@@ -16,14 +16,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from factory.errors import ConfigError, near_miss
 
 
-class AnswerForm(str, Enum):
+class AnswerForm(StrEnum):
     """How the answer is marked in what follows the reasoning."""
 
     tags = "tags"

@@ -75,7 +75,7 @@ class Mixture:
     ) -> None:
         overrides = overrides or {}
         if not manifest_tasks:
-            raise ConfigError("the pack's manifest has no `tasks`; rewards need at least one task with `verifiers`. Add it to pack.yaml.")
+            raise ConfigError("the pack's manifest has no `tasks`; rewards need one or more with `verifiers`. Add them to pack.yaml.")
         for task in overrides:
             if task not in manifest_tasks:
                 raise ConfigError(f"mixture.{task}: the pack has no task '{task}'.{near_miss(task, manifest_tasks)} "
@@ -126,7 +126,8 @@ class Mixture:
             value = math.fsum(weight / total * used[name].score for name, weight in mix.weights.items() if weight > 0)
         return Reward(
             min(1.0, max(0.0, value)), masked, gated, parts,
-            {name: verdict.status.value for name, verdict in used.items()}, {name: verdict.reason for name, verdict in used.items()},
+            {name: verdict.status.value for name, verdict in used.items()},
+            {name: verdict.reason for name, verdict in used.items()},
         )  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def _task_mix(task: str, row: Mapping[str, Any], override: Mapping[str, float], 
     if not isinstance(listed, Mapping) or not listed:
         raise ConfigError(f"tasks.{task}.verifiers must map at least one verifier to its weight, got {listed!r}. Mend pack.yaml.")
     if not isinstance(override, Mapping):
-        raise ConfigError(f"mixture.{task} must map verifiers to weights, got {override!r}. Write mixture.{task}.VERIFIER=WEIGHT.")
+        raise ConfigError(f"mixture.{task} must map verifiers to weights, got {override!r}. Set mixture.{task}.NAME=WEIGHT.")
     keys = {name: f"tasks.{task}.verifiers.{name}" for name in listed} | {name: f"mixture.{task}.{name}" for name in override}
     weights = {name: _weight(keys[name], name, weight, known) for name, weight in {**listed, **override}.items()}
     gate = row.get("gate")
@@ -156,8 +157,8 @@ def _task_mix(task: str, row: Mapping[str, Any], override: Mapping[str, float], 
     total = sum(weights.values())
     if not 0.0 < total < math.inf:
         raise ConfigError(
-            f"the weights of task '{task}' ({', '.join(keys.values())}) sum to {total:g}; they must sum to a finite number above 0. "
-            f"Give one of them a positive weight."
+            f"the weights of task '{task}' ({', '.join(keys.values())}) sum to {total:g}; they must sum to a finite number "
+            f"above 0. Give one of them a positive weight."
         )
     return TaskMix(weights, gate)
 
@@ -165,8 +166,8 @@ def _task_mix(task: str, row: Mapping[str, Any], override: Mapping[str, float], 
 def _weight(key: str, name: str, weight: Any, known: set[str]) -> float:
     if name not in known:
         raise ConfigError(
-            f"{key}: the pack has no verifier '{name}'.{near_miss(name, known)} Verifiers: {', '.join(sorted(known))}. Use one of them."
+            f"{key}: the pack has no verifier '{name}'.{near_miss(name, known)} Use one of: {', '.join(sorted(known))}."
         )
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
-        raise ConfigError(f"{key} is {weight!r}; weights are finite numbers, 0 or more. Set it to 0 to leave it out of the reward.")
+        raise ConfigError(f"{key} is {weight!r}; weights are finite numbers, 0 or more. Set it to 0 to leave it out.")
     return float(weight)

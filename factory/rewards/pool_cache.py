@@ -22,7 +22,7 @@ _FLUSH_ROWS = 256
 
 
 def sample_hash(sample: Sample) -> str:
-    """SHA-256 of all that a verifier can see of a sample; images by content, not by path. Raises DataError when one is unreadable."""
+    """SHA-256 of all that a verifier can see of a sample; images by content, not by path. Raises DataError: unreadable image."""
     row = sample.to_json() | {"media": [[media.kind, media.sha256()] for media in sample.media]}
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode("ascii")).hexdigest()
 

@@ -26,13 +26,11 @@ _PR_SET_PDEATHSIG = 1
 _MAX_FILE_BYTES = 64 << 20
 
 _SOCKET_EVENTS = frozenset({"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"})
-_LOOKUP_EVENTS = frozenset(
-    {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
-)
+_LOOKUP_EVENTS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"})
 
 
 def deny_network() -> str:
-    """Cut the process off from the network. Returns `namespace` or `audit-hook`: what could be had. Call before any thread starts."""
+    """Cut the process off from the network. Returns `namespace` or `audit-hook`. Call before any thread starts."""
     # The number, so that the hook itself imports nothing: AF_UNIX is 1 on every system that has it.
     af_unix = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -66,7 +67,7 @@ class WorkerProcess:
     def start(cls, pack: str, memory_mib: int) -> WorkerProcess:
         """Start a fresh interpreter. Nothing of the caller's `__main__` is imported."""
         ours, theirs = socket.socketpair()
-        output = tempfile.TemporaryFile()
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by last_output)
         command = [
             sys.executable, "-m", "factory.rewards.pool_worker",
             str(theirs.fileno()), str(os.getpid()), str(memory_mib), pack,
@@ -120,29 +121,20 @@ class WorkerProcess:
             if len(chunk) < _CHUNK:
                 return
 
-    def kill(self) -> int:
-        """Kill the worker and its children (SIGKILL cannot be ignored). Returns the exit status; negative is a signal."""
-        try:
-            status = self.process.wait(timeout=0.2) if self.process.poll() is None and self._is_closing() else self.process.poll()
-        except subprocess.TimeoutExpired:
-            status = None
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            # The group is empty already; make sure of the worker itself.
-            self.process.kill()
-        self.channel.close()
-        code = self.process.wait()
-        return code if status is None else status
+    def kill(self, *, grace_s: float = 0.0) -> int:
+        """Kill the worker and its children (SIGKILL cannot be ignored). Returns the exit status; negative is a signal.
 
-    def _is_closing(self) -> bool:
-        """Whether the other end of the socket is closed, so that the process is about to end by itself."""
+        `grace_s` lets a worker that has closed its socket end by itself first, so that its own exit status is seen.
+        """
         try:
-            return self.channel.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+            self.process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        # The group outlives its leader while a child of the worker is left; if none is, there is no such process.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.channel.close()
+        return self.process.wait()
 
     def last_output(self) -> str:
         """Last line that the worker printed, at most 300 characters. Call after `kill`."""

@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 
 
 def load_verifiers(pack: str) -> dict[str, Any]:
-    """The verifiers of a pack by name, or of a target `module:attribute` (a mapping, a pack, or a function that returns a mapping).
+    """The verifiers of a pack, or of a target `module:attribute`: a mapping, a pack, or a function that returns a mapping.
 
     Raises PluginError: unknown, broken, or no mapping of names to callables with a version.
     """

@@ -182,7 +182,8 @@ class RegionIoU(_Reader):
         overlap = iou(box, gold)
         is_hit = overlap >= self.threshold
         score = float(is_hit) if self.is_binary else overlap
-        return Verdict(score, Status.ok if is_hit else Status.wrong, f"got {list(box)}, want {want}: IoU {overlap:.3f}", {"iou": overlap})
+        reason = f"got {list(box)}, want {want}: IoU {overlap:.3f}"
+        return Verdict(score, Status.ok if is_hit else Status.wrong, reason, {"iou": overlap})
 
 
 @dataclass(frozen=True)

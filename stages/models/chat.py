@@ -18,7 +18,7 @@ from factory.errors import DataError, ModelError
 
 log = logging.getLogger(__name__)
 
-IMAGE_PAD = "<|image_pad|>"
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 _MARK = "\ue000{}\ue001"
 """Private-use characters that stand for literal special tokens in a user's text while the template is rendered."""
 _MARKED = re.compile("\ue000([0-9]+)\ue001")

@@ -16,7 +16,7 @@ import torch
 
 from factory.contracts import IMAGE, Media, Message
 from factory.errors import DataError
-from factory.stages.models.chat import IMAGE_PAD, ChatTemplate, find_template
+from factory.stages.models.chat import IMAGE_PAD, VIDEO_PAD, ChatTemplate, find_template
 from factory.stages.models.images import encode_images
 from factory.stages.models.positions import Span, image_spans, mrope_positions
 
@@ -47,6 +47,7 @@ class Codec:
         self.chat = ChatTemplate(tokenizer, template or find_template(tokenizer, None))
         vocabulary = tokenizer.get_vocab()
         self.image_id: int = vocabulary.get(IMAGE_PAD, -1)
+        self.image_ids: tuple[int, ...] = () if image_processor is None else tuple(vocabulary[t] for t in (IMAGE_PAD, VIDEO_PAD) if t in vocabulary)
         self.document_end: int = vocabulary.get("<|endoftext|>", tokenizer.eos_token_id or self.chat.end_of_turn)
         ends = (self.chat.end_of_turn, self.document_end, tokenizer.eos_token_id, *eos_ids)
         self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in ends if i is not None))

@@ -80,7 +80,7 @@ def _write_image_settings(out_dir: Path, mean: list[float], std: list[float]) ->
     shared = {
         "patch_size": vision["patch_size"], "temporal_patch_size": vision["temporal_patch_size"], "merge_size": vision["spatial_merge_size"],
         "do_resize": True, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
-        "image_mean": mean, "image_std": std, "size": {"shortest_edge": TILE_PX**2 // 4, "longest_edge": TILE_PX**2 * 4},
+        "image_mean": mean, "image_std": std, "size": {"shortest_edge": TILE_PX**2 // 4, "longest_edge": TILE_PX**2},
     }  # fmt: skip
     image = {**shared, "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3VLProcessor"}
     video = {**shared, "video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"}

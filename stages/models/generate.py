@@ -30,7 +30,7 @@ class Generation:
     ids: list[int]
     """Sampled tokens, with the stop token when `finished`."""
     logprobs: list[float]
-    """Of each token under the temperature-scaled distribution, before top-p and top-k cut it (temperature 1 for greedy):
+    """Of each token under the temperature-scaled distribution, before top-p, top-k and banned tokens cut it (temperature 1 for greedy):
     what `token_logprobs` at the same temperature gives."""
     finished: bool
     """False: cut off by `max_new_tokens`."""
@@ -46,6 +46,8 @@ class Sampling:
     temperature: float
     top_p: float = 1.0
     top_k: int = 0
+    banned: tuple[int, ...] = ()
+    """Tokens that are never chosen: a written image token would stand for an image that is not there."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
@@ -61,18 +63,18 @@ def generate(
 
     Args:
         temperature: 0 is greedy.
-        generator: a CPU generator. All uniform draws are taken from it at the start, one per row and step, so a row's
-            tokens do not depend on which other rows have finished.
+        generator: all uniform draws are taken from it at the start, one per row and step, so a row's tokens do not depend
+            on which other rows have finished. A CPU generator gives the same draws on every device.
         stop_ids: default `loaded.codec.eos_ids`.
         max_rows: rows decoded together; 0 means all. Prompts are sorted by length first, so that little is padding.
 
     The model is in eval mode until the iterator is exhausted or closed; do not train in between.
     Raises ConfigError for impossible settings.
     """
-    sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
+    sampling = Sampling(max_new_tokens, temperature, top_p, top_k, banned=loaded.codec.image_ids)
     stops = torch.tensor(sorted(loaded.codec.eos_ids if stop_ids is None else stop_ids), dtype=torch.long)
     shape = (len(prompts), num_return, max_new_tokens)
-    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64) if temperature > 0 else torch.zeros(*shape[:2], 0)
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device) if temperature > 0 else torch.zeros(*shape[:2], 0)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     size = max(1, max_rows // num_return) if max_rows else max(1, len(order))
     was_training = loaded.model.training
@@ -166,10 +168,8 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> tuple[
     logprobs = (logits / (sampling.temperature or 1.0)).log_softmax(dim=-1)
     probabilities = logprobs.exp()
     entropy = -(probabilities * logprobs).nan_to_num(0.0).sum(dim=-1)
-    if uniform is None:
-        tokens = logits.argmax(dim=-1)
-    else:
-        tokens = _draw(_cut(probabilities, sampling), uniform)
+    allowed = probabilities.index_fill(-1, torch.tensor(sampling.banned, device=logits.device, dtype=torch.long), 0.0)
+    tokens = allowed.argmax(dim=-1) if uniform is None else _draw(_cut(allowed, sampling), uniform)
     return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1), entropy
 
 

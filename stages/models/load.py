@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,16 @@ import torch
 
 from factory.config.schema import AdapterConfig, AdapterKind
 from factory.errors import ModelError
-from factory.stages.models.codec import Codec, load_codec
+from factory.stages.models.codec import load_codec
 from factory.stages.models.facts import read_chain, read_config
+from factory.stages.models.loaded import LoadedModel
+from factory.stages.models.repeated import share_repeated_images
 from factory.stages.models.shapes import modality_of
+from factory.stages.models.store import save
+
+__all__ = ["LoadedModel", "default_device", "load", "save"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(eq=False)
-class LoadedModel:
-    """A model and the codec that speaks its language."""
-
-    model: Any
-    """A transformers model, or a peft model around one when `adapter` is True."""
-    codec: Codec
-    modality: str
-    """`text` or `vl`."""
-    adapter: bool
-    source: Path
-    """The folder it was loaded from."""
-    base: Path
-    """The folder that holds the full weights; `source` itself unless that is an adapter folder."""
-    earlier: tuple[Path, ...] = field(default=())
-    """Adapter folders already merged into the weights, in order."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
 
 
 def load(
@@ -69,6 +50,8 @@ def load(
     modality = modality_of(config, str(base))
     codec = load_codec(source, is_vl=modality == "vl", eos_ids=_end_ids(base))
     model = _merged(_full_weights(base, modality, precision), earlier)
+    if modality == "vl":
+        share_repeated_images(model.model.visual)
     is_adapter = adapter is not None and adapter.kind != AdapterKind.none
     if is_adapter:
         model = _with_new_adapter(model, adapter, seed)
@@ -83,6 +66,7 @@ def default_device() -> torch.device:
 
 
 def _full_weights(folder: Path, modality: str, precision: str) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     if not any(folder.glob("*.safetensors")):
@@ -95,11 +79,17 @@ def _full_weights(folder: Path, modality: str, precision: str) -> Any:
     family = AutoModelForImageTextToText if modality == "vl" else AutoModelForCausalLM
     precision = str(getattr(precision, "value", precision))
     try:
-        return family.from_pretrained(
-            str(folder), dtype=_DTYPES.get(precision, precision), use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as err:
+        model, report = family.from_pretrained(
+            str(folder), dtype=_DTYPES.get(precision, precision), use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as err:
         raise ModelError(f"{folder}: the weights cannot be loaded: {err}. Copy the folder again and compare its file sizes.") from err
+    if report["missing_keys"]:
+        # transformers would fill them with random numbers.
+        names = sorted(report["missing_keys"])
+        raise ModelError(f"{folder}: the weights lack {len(names)} tensors that config.json asks for, first {names[0]}. Copy the folder again.")
+    return model
 
 
 def _merged(model: Any, adapters: Sequence[Path]) -> Any:
@@ -144,9 +134,3 @@ def _end_ids(folder: Path) -> list[int]:
         raise ModelError(f"{path}: is not valid JSON: {err}. Copy the model folder again, or delete this file.") from err
     return [ends] if isinstance(ends, int) else list(ends or [])
 
-
-def save(loaded: LoadedModel, out_dir: Path, *, state_dict: Any = None) -> Path:
-    """See `factory.stages.models.store.save`."""
-    from factory.stages.models.store import save as save_folder
-
-    return save_folder(loaded, out_dir, state_dict=state_dict)

@@ -1,17 +1,14 @@
-"""Save, merge and export models: folders that plain transformers (or peft) loads."""
+"""Write a model in memory to a folder that `load` (and plain transformers) reads: full weights, or an adapter with its chain."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from factory.errors import ModelError
-from factory.stages.models.facts import read_chain
-from factory.stages.models.load import LoadedModel, load
+from factory.stages.models.loaded import LoadedModel
 
 SIDECARS = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
@@ -20,51 +17,25 @@ SIDECARS = (
 )  # fmt: skip
 """Files that travel with the weights unchanged."""
 
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
-
-def save(loaded: LoadedModel, out_dir: Path, *, state_dict: Mapping[str, Any] | None = None) -> Path:
+def save(loaded: LoadedModel, out_dir: Path) -> Path:
     """Write `loaded` to `out_dir`: full weights, or the adapter with its `adapter_chain.json`.
 
-    Not atomic: write under a temporary name and rename. `state_dict` is for weights gathered from several processes.
+    Not atomic: write under a temporary name and rename.
     Raises ModelError when the disk refuses.
     """
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         extra = {"save_embedding_layers": False} if loaded.adapter else {}
-        loaded.model.save_pretrained(str(out_dir), state_dict=state_dict, **extra)
+        loaded.model.save_pretrained(str(out_dir), **extra)
         copy_sidecars(loaded.source, out_dir)
         if loaded.adapter:
             # peft writes a model card that names this machine's folders; the factory writes its own.
             (out_dir / "README.md").unlink(missing_ok=True)
-            _point_to_base(out_dir, loaded.base)
+            point_to_base(out_dir, loaded.base)
             _write_chain(out_dir, loaded.base, loaded.earlier)
     except OSError as err:
         raise ModelError(f"{out_dir}: the model cannot be saved: {err}. Free disk space or mend the permissions, then run again.") from err
-    return out_dir
-
-
-def merge(model_dir: Path, out_dir: Path) -> Path:
-    """Merge an adapter folder (with all earlier adapters) into one full-weights folder, in the base's number format."""
-    return save(load(model_dir, precision="auto", device="cpu"), out_dir)
-
-
-def export(model_dir: Path, out_dir: Path, merged: bool = True) -> Path:
-    """A folder for others: `merged` loads in plain transformers; otherwise an adapter that loads in plain peft.
-
-    An unmerged export names the original base; when earlier adapters lie between, the base with them merged is written
-    to `out_dir/base` and named instead. A full-weights folder has no adapter to keep apart: it is exported as it is.
-    """
-    if merged or not (model_dir / "adapter_chain.json").is_file():
-        return merge(model_dir, out_dir)
-    base, earlier = read_chain(model_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for name in _ADAPTER_FILES:
-        shutil.copyfile(model_dir / name, out_dir / name)
-    copy_sidecars(model_dir, out_dir)
-    if earlier:
-        base = merge(earlier[-1], out_dir / "base")
-    _point_to_base(out_dir, base)
     return out_dir
 
 
@@ -86,7 +57,8 @@ def _write_chain(out_dir: Path, base: Path, earlier: tuple[Path, ...]) -> None:
     (out_dir / "adapter_chain.json").write_text(json.dumps(chain, indent=2) + "\n", encoding="utf-8")
 
 
-def _point_to_base(out_dir: Path, base: Path) -> None:
+def point_to_base(out_dir: Path, base: Path) -> None:
+    """Name the base in adapter_config.json, where peft looks for it."""
     path = out_dir / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = str(base.resolve())

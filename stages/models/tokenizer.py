@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import chain, repeat
 from pathlib import Path
@@ -14,6 +15,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """Single tokens, but not special: decoding keeps them, and verifiers read them."""
 
+_TAG = re.compile("|".join(map(re.escape, SPECIAL + TAGS)))
 _ROLE_WEIGHT = 10_000
 """How often each role word is shown to the trainer, so that each becomes one token."""
 
@@ -51,7 +53,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = EMBEDDED_VOCAB) -
         show_progress=False, min_frequency=2,
     )  # fmt: skip
     roles = chain.from_iterable(repeat(f"{role}\n", _ROLE_WEIGHT) for role in ("user", "assistant", "system"))
-    tokenizer.train_from_iterator(chain(roles, texts), trainer)
+    # Tags are cut out as they are when encoding, so that no merge reaches across them or is spent on them.
+    pieces = (piece for text in texts for piece in _TAG.split(text) if piece)
+    tokenizer.train_from_iterator(chain(roles, pieces), trainer)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096,

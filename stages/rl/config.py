@@ -58,6 +58,8 @@ class RlConfig(TrainStageConfig):
     """`k1`, `k2` or `k3`."""
     kl_in: str | None = None
     """`loss`, or `reward` (subtracted from the rollout's reward, summed over its tokens)."""
+    kl_unbiased: bool | None = None
+    """Multiply the KL in the loss by the ratio policy/sampler, which makes k3's gradient that of the KL (DeepSeek-V3.2)."""
     entropy_coef: float | None = None
     """Weight of the entropy bonus."""
     drop_equal: bool | None = None

@@ -107,12 +107,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "kl_without_effect", False,
-        lambda c: c.settings.kl_coef == 0 and (c.config.kl_estimator is not None or c.config.kl_in is not None),
-        "kl_estimator and kl_in have no effect with kl_coef=0.",
+        lambda c: c.settings.kl_coef == 0 and any((c.config.kl_estimator, c.config.kl_in, c.config.kl_unbiased)),
+        "kl_estimator, kl_in and kl_unbiased have no effect with kl_coef=0.",
+    ),
+    Rule(
+        "unbiased_in_reward", True, lambda c: c.settings.kl_unbiased and c.settings.kl_in == "reward",
+        "kl_unbiased belongs to kl_in=loss: in the reward, the KL has no gradient of its own.",
     ),
     Rule(
         "cut_sampling", False, lambda c: c.config.top_p < 1 or c.config.top_k > 0,
-        "top_p or top_k cut the sampled distribution: old log-probs are computed again under the whole one (one more forward).",
+        "top_p or top_k cut what is sampled, while ratios and KL speak of the whole distribution: the update is slightly off-policy.",
     ),
     Rule(
         "idle_clip", False, lambda c: c.config.updates_per_rollout * c.config.minibatches == 1,

@@ -14,7 +14,7 @@ from torch import nn
 from factory.errors import TrainingError
 from factory.stages.batches import micro_batches
 from factory.stages.models.forward import token_logprobs
-from factory.stages.rl.objective import Row, make_batch, model_inputs
+from factory.stages.rl.objective import Row, make_batch
 
 if TYPE_CHECKING:
     from factory.stages.learner import Learner
@@ -36,7 +36,7 @@ def completion_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner,
     with torch.no_grad(), learner.autocast():
         for part in micro_batches(order, learner.optim.micro_batch_size):
             batch = make_batch([rows[i] for i in part], learner.loaded.codec, learner.device)
-            logp, _ = token_logprobs(model, model_inputs(batch), temperature=temperature)
+            logp, _ = token_logprobs(model, batch, temperature=temperature)
             for b, i in enumerate(part):
                 found[i] = logp[b, len(rows[i].prompt.ids) : rows[i].length].float().tolist()
     model.train(was_training)

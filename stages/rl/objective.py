@@ -14,17 +14,13 @@ from torch import Tensor, nn
 
 from factory.stages.models.forward import token_logprobs
 from factory.stages.rl.pieces.aggregate import counts
-from factory.stages.rl.pieces.policy_loss import clipped_surrogate, negative_entropy
+from factory.stages.rl.pieces.policy_loss import clipped_surrogate, importance_ratio, negative_entropy
 from factory.stages.rl.pieces.registry import pick
 from factory.stages.rl.presets import RlSettings
 from factory.stages.rl.rollouts import Rollout
 
 if TYPE_CHECKING:
     from factory.stages.models.codec import Codec, Encoded
-
-OWN_KEYS = frozenset({"policy_mask", "old_logprobs", "ref_logprobs", "advantages"})
-"""What `make_batch` adds to the model's own inputs."""
-
 
 @dataclass
 class Row:
@@ -63,11 +59,6 @@ def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -
     return batch
 
 
-def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch without what only the loss reads."""
-    return {key: value for key, value in batch.items() if key not in OWN_KEYS}
-
-
 class PolicyObjective:
     """An `Objective` of the Learner, put together from the pieces that the settings name."""
 
@@ -84,9 +75,7 @@ class PolicyObjective:
     def loss(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> tuple[Tensor, Mapping[str, float]]:
         """This micro-batch's share of the loss; sums over its trained tokens of clip hits and KL."""
         settings, mask = self._settings, batch["policy_mask"]
-        logp, entropy = token_logprobs(
-            model, model_inputs(batch), temperature=self._temperature, with_entropy="entropy" in settings.needs()
-        )
+        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy="entropy" in settings.needs())
         surrogate = clipped_surrogate(
             logp, batch["old_logprobs"], batch["advantages"],
             eps_low=settings.eps_low, eps_high=settings.eps_high, dual_clip=settings.dual_clip,
@@ -98,6 +87,8 @@ class PolicyObjective:
         }
         if self._kl is not None:
             kl = self._kl(logp, batch["ref_logprobs"])
+            if settings.kl_unbiased:
+                kl = kl * importance_ratio(logp, batch["old_logprobs"])
             per_token = per_token + settings.kl_coef * kl
             sums["kl_sum"] = float((kl * mask).detach().sum())
         if entropy is not None:

@@ -35,6 +35,7 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
     """Figures of all rollouts that were drawn, kept or not; a figure with nothing to average is left out.
 
     `reward` and `reward/<verifier>` are means over unmasked rollouts, before shaping. Lengths are in tokens, shares in [0, 1].
+    `kl` is there when it is part of the reward (nats per token, k1).
     """
     pairs = [(group, rollout) for group in collected.drawn for rollout in group.rollouts]
     rollouts = [rollout for _, rollout in pairs]
@@ -58,9 +59,14 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
         "length": mean(len(rollout.ids) for rollout in rollouts),
         "length_right": mean(right[True]), "length_wrong": mean(right[False]),
         "groups_drawn": len(collected.drawn), "groups_kept": len(collected.kept), "refills": collected.num_refills,
-        "generated_tokens": sum(len(rollout.ids) for rollout in rollouts),
+        "generated_tokens": sum(len(rollout.ids) for rollout in rollouts), "kl": _mean_kl(rollouts),
     }  # fmt: skip
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _mean_kl(rollouts: Sequence[Rollout]) -> float | None:
+    gaps = [a - b for rollout in rollouts if rollout.ref_logprobs for a, b in zip(rollout.logprobs, rollout.ref_logprobs, strict=True)]
+    return mean(gaps)
 
 
 def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:

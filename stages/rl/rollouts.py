@@ -28,11 +28,6 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
 
-    @property
-    def is_whole(self) -> bool:
-        """True when the sampled distribution is the policy's own (at its temperature), not a cut one."""
-        return self.top_p >= 1.0 and self.top_k == 0
-
 
 @dataclass(frozen=True)
 class Request:
@@ -56,7 +51,7 @@ class Rollout:
     ids: list[int]
     """Completion tokens, with the end-of-turn token when it finished."""
     logprobs: list[float]
-    """Sampler's log-probability of each token, nats, at the sampling temperature."""
+    """Sampler's log-probability of each token, nats: at the sampling temperature, before top-p and top-k cut anything."""
     finished: bool
     """False: cut by max_new_tokens."""
     version: int

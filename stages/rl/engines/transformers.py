@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -14,37 +15,39 @@ from factory.stages.rl.rollouts import Request, Rollout, Sampling
 
 
 class TransformersEngine:
-    """Shares the policy's weights, so it is never behind: `sync` only notes the version."""
+    """Shares the policy's weights, so it is never behind: `sync` only notes the version.
 
-    def __init__(self, loaded: LoadedModel, *, prompts_per_generation: int = 0) -> None:
+    Args:
+        loaded: the policy, without the wrapper of a parallel backend.
+        prompts_per_generation: prompts decoded together; 0 means all.
+        autocast: the number format of the learner's forward, so that both compute the same log-probs.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, *, prompts_per_generation: int = 0,
+        autocast: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:  # fmt: skip
         self._loaded = loaded
-        self._batch = prompts_per_generation
+        self._num_prompts = prompts_per_generation
+        self._autocast = autocast
         self._version = 0
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, *, seed: int) -> Iterator[Rollout]:
-        """Yield rollouts as they finish, decoding `prompts_per_generation` prompts together."""
-        device = next(self._loaded.model.parameters()).device
-        generator = torch.Generator(device=device).manual_seed(seed)
-        size = self._batch or len(requests)
-        was_training = self._loaded.model.training
-        self._loaded.model.eval()
-        try:
-            for start in range(0, len(requests), max(size, 1)):
-                yield from self._decode(requests[start : start + size], sampling, generator)
-        finally:
-            self._loaded.model.train(was_training)
-
-    def _decode(self, requests: Sequence[Request], sampling: Sampling, generator: torch.Generator) -> Iterator[Rollout]:
-        found = generate(
-            self._loaded, [request.prompt for request in requests], num_return=sampling.group_size,
-            max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
-            generator=generator,
-        )  # fmt: skip
-        for one in found:
-            yield Rollout(
-                place=requests[one.prompt_index].place, index=one.sample_index, ids=list(one.ids), logprobs=list(one.logprobs),
-                finished=one.finished, version=self._version, entropy=one.entropy,
+        """Yield rollouts as they finish."""
+        if not requests:
+            return
+        # A generator of the CPU gives the same draws whatever the device.
+        with self._autocast():
+            found = generate(
+                self._loaded, [request.prompt for request in requests], num_return=sampling.group_size,
+                max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
+                generator=torch.Generator().manual_seed(seed), max_rows=self._num_prompts * sampling.group_size,
             )  # fmt: skip
+            for one in found:
+                yield Rollout(
+                    place=requests[one.prompt_index].place, index=one.sample_index, ids=list(one.ids), logprobs=list(one.logprobs),
+                    finished=one.finished, version=self._version, entropy=one.entropy,
+                )  # fmt: skip
 
     def sync(self, weights: WeightSource) -> int:
         """Note the version. Raises TrainingError when the weights are not this engine's own model (a bug of the caller)."""

@@ -21,6 +21,11 @@ class Surrogate:
     clipped_high: Tensor
 
 
+def importance_ratio(logp: Tensor, old: Tensor) -> Tensor:
+    """`exp(logp - old)` per token [B, T], carrying the gradient of `logp`."""
+    return (logp - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
 def clipped_surrogate(
     logp: Tensor, old: Tensor, advantages: Tensor, *, eps_low: float, eps_high: float, dual_clip: float = 0.0
 ) -> Surrogate:
@@ -34,7 +39,7 @@ def clipped_surrogate(
 
     Source: PPO, arXiv 1707.06347; separate ends ("clip-higher"): DAPO, arXiv 2503.14476; dual clip: arXiv 1912.09729.
     """
-    ratio = (logp - old).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio = importance_ratio(logp, old)
     column = advantages.unsqueeze(1)
     loss = (-column * ratio).maximum(-column * ratio.clamp(1.0 - eps_low, 1.0 + eps_high))
     if dual_clip:

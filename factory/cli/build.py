@@ -1,0 +1,103 @@
+"""`factory build`: compose, plan, run, measure, report. The one command; the rest of the main path starts here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from factory.cli import options
+from factory.cli.output import console, emit_json, interval, percent, say, table
+from factory.cli.plan import plan_json, plan_of, show_plan
+
+if TYPE_CHECKING:
+    from factory.pipeline.plan import BuildPlan
+
+
+def build(
+    domain: options.Domain = None, recipe: options.Recipe = None, base: options.Base = None, data: options.DataPaths = None,
+    overrides: options.Set = None, seed: options.Seed = None, run: options.Run = None, online: options.Online = False,
+    config: options.Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop, like `factory plan`.")] = False,
+    as_json: options.Json = False,
+) -> None:  # fmt: skip
+    """Build a specialist: every stage of the recipe, each measured on held-out data. The same command resumes a stopped build."""
+    composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config)
+    made = plan_of(composed, run)
+    if dry_run:
+        if as_json:
+            emit_json(plan_json(made))
+        else:
+            show_plan(made)
+        return
+    if not as_json:
+        show_plan(made)
+    result = run_plan(made)
+    report = report_of(made)
+    outcome = outcome_json(made, result, report)
+    if as_json:
+        emit_json(outcome)
+    else:
+        show_outcome(outcome)
+
+
+def run_plan(made: BuildPlan, *, register: bool = True) -> dict[str, Any]:
+    """Run a plan with live progress and return the content of result.json."""
+    from factory.cli.live import LiveView
+    from factory.pipeline.run import run_build
+
+    with LiveView() as view:
+        return dict(run_build(made, on_event=view, register=register))
+
+
+def report_of(made: BuildPlan) -> Path | None:
+    """Write the report. A failure here is told and loses nothing: the models are built and registered."""
+    from factory.report import build_report
+
+    try:
+        return build_report(made.folder.root)
+    except Exception as err:
+        console(stderr=True).print(
+            f"the report could not be written: {type(err).__name__}: {err}. The models are complete; run the command again to retry.",
+            style="red", markup=False, soft_wrap=True,
+        )  # fmt: skip
+        return None
+
+
+def outcome_json(made: BuildPlan, result: dict[str, Any], report: Path | None) -> dict[str, Any]:
+    """What a build ended with: the measured stages, the chosen one, and where everything lies."""
+    from factory.report.build import comparison
+    from factory.report.read import read_run
+
+    root = made.folder.root
+    return {
+        "run": made.run, "folder": str(root), "result": result, "stages": comparison(read_run(root)),
+        "report": str(report) if report else None, "metrics": str(root / "metrics.jsonl"),
+    }  # fmt: skip
+
+
+def show_outcome(outcome: dict[str, Any]) -> None:
+    """Print the table of stages and the next commands to type."""
+    result, chosen = outcome["result"], outcome["result"].get("chosen")
+    columns = ("stage", "test", "95 % interval", "validation", "against", "difference", "95 % interval ", "n", "")
+    say(table(columns, [_row(row, chosen) for row in outcome["stages"]], title="Held-out results (%)", right=("test", "validation", "difference", "n")))
+    say(f"chosen   {chosen} (the best on validation; test is only reported)")
+    for note in result.get("notes", ()):
+        say(f"note     {note}")
+    model = result.get("model") or {}
+    say(f"run      {outcome['folder']}", f"report   {outcome['report'] or 'not written'}", f"metrics  {outcome['metrics']}")
+    if model.get("path"):
+        say(f"model    {model['path']}")
+    if model.get("id"):
+        say(f"next     factory models show {model['id']}", f"         factory export {model['id']} OUT_FOLDER")
+
+
+def _row(row: dict[str, Any], chosen: str | None) -> tuple[Any, ...]:
+    paired = row["paired"]
+    difference = paired.get("diff")
+    return (
+        row["stage"], percent(row["value"]), interval(row["ci"]), percent(row["validation"]), paired.get("against", ""),
+        "" if difference is None else f"{100 * difference:+.1f}", interval(paired.get("diff_ci"), signed=True), row["n"],
+        "chosen" if row["stage"] == chosen else "",
+    )  # fmt: skip

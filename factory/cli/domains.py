@@ -1,0 +1,123 @@
+"""`factory domains list | show | check`: what packs are installed, what one holds, and whether it keeps the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from factory.cli import options
+from factory.cli.output import emit_json, say, table
+
+app = typer.Typer(no_args_is_help=True, help="List, show and check domain packs.")
+
+Name = Annotated[str, typer.Argument(help="Name of a domain pack.")]
+
+
+@app.command("list")
+def list_packs(as_json: options.Json = False) -> None:
+    """List the packs, built-in and installed. A broken one is listed with its fault."""
+    from factory.errors import PluginError
+    from factory.plugins import pack_entries, pack_folder, read_manifest
+
+    rows: list[dict[str, Any]] = []
+    for entry in pack_entries():
+        row: dict[str, Any] = {"name": entry.name, "origin": entry.origin, "fault": None}
+        try:
+            folder = pack_folder(entry)
+            manifest = read_manifest(folder)
+            row |= {
+                "title": manifest.title, "version": manifest.version, "modality": manifest.modality, "license": manifest.license,
+                "recipes": _recipes(folder),
+            }  # fmt: skip
+        except PluginError as err:
+            row["fault"] = str(err)
+        rows.append(row)
+    if as_json:
+        emit_json(rows)
+        return
+    cells = [
+        (r["name"], r.get("title", ""), r.get("version", ""), r.get("modality", ""), ", ".join(r.get("recipes", [])), r["origin"], r["fault"])
+        for r in rows
+    ]
+    say(table(("name", "title", "version", "modality", "recipes", "from", "fault"), cells))
+
+
+@app.command()
+def show(name: Name, as_json: options.Json = False) -> None:
+    """Show a pack's purpose, tasks, mixture weights, data licences and recipes."""
+    from factory.plugins import find_pack, pack_folder, read_manifest
+
+    entry = find_pack(name)
+    folder = pack_folder(entry)
+    manifest = read_manifest(folder)
+    recipes = _recipe_descriptions(folder)
+    if as_json:
+        from dataclasses import asdict
+
+        emit_json({**asdict(manifest), "origin": entry.origin, "folder": str(folder), "recipes": recipes})
+        return
+    say(
+        f"{manifest.title}  ({manifest.name} {manifest.version}, {entry.origin})",
+        f"for       {manifest.intended_use}",
+        f"not for   {manifest.not_for}",
+        f"licence   {manifest.license}",
+        f"provides  {', '.join(manifest.provides)}; modality {manifest.modality}",
+        f"folder    {folder}",
+        "",
+        table(("task", "what it asks", "verifiers and weights", "gate"), _task_rows(manifest.tasks), title="Tasks and mixture"),
+        table(("data", "source", "licence"), [(d.get("id"), d.get("source"), d.get("license")) for d in manifest.data], title="Data"),
+        table(("recipe", "what it builds"), recipes.items(), title="Recipes"),
+        f"next: factory plan --domain {manifest.name}",
+    )
+
+
+@app.command()
+def check(
+    name: Name,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check. Repeat for more.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance kit on a pack; exit 1 when a check fails."""
+    from factory.testing.conformance import run_checks
+
+    results = run_checks(name, only=tuple(only or ()))
+    failed = [result for result in results if result.is_fault]
+    if as_json:
+        from dataclasses import asdict
+
+        emit_json({"pack": name, "failed": len(failed), "checks": [asdict(result) for result in results]})
+    else:
+        rows = [(result.check, result.outcome, result.message, f"{result.time_s:.1f}") for result in results]
+        say(table(("check", "outcome", "what was found", "s"), rows, right=("s",)))
+        say(f"{name}: {len(results) - len(failed)} of {len(results)} checks passed" + (f", {len(failed)} failed" if failed else ""))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _recipes(folder: Path) -> list[str]:
+    return sorted(file.stem for file in (folder / "recipes").glob("*.yaml"))
+
+
+def _recipe_descriptions(folder: Path) -> dict[str, str]:
+    """Recipe name -> its `description:`, or the fault that keeps it from being read."""
+    from factory.config.layers import read_yaml
+    from factory.errors import ConfigError
+
+    told = {}
+    for name in _recipes(folder):
+        try:
+            values = read_yaml(folder / "recipes" / f"{name}.yaml", "recipe").values
+            told[name] = str(values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}")
+        except ConfigError as err:
+            told[name] = f"broken: {err}"
+    return told
+
+
+def _task_rows(tasks: Any) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for task, settings in tasks.items():
+        weights = ", ".join(f"{verifier} {weight:g}" for verifier, weight in (settings.get("verifiers") or {}).items())
+        rows.append((task, settings.get("title", ""), weights, settings.get("gate") or ""))
+    return rows

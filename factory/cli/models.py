@@ -1,0 +1,133 @@
+"""`factory models`: list, show, compare and verify what was built; rebuild the index; list known base models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from factory.cli import options
+from factory.cli.output import count, emit_json, interval, percent, say, table
+
+if TYPE_CHECKING:
+    from factory.registry.models import Registry
+
+app = typer.Typer(no_args_is_help=True, help="List, show, compare and verify built models.")
+
+Name = Annotated[str, typer.Argument(help="Id of a built model (name-v1), or its name for the newest version.")]
+
+
+def open_registry() -> Registry:
+    """The registry under FACTORY_HOME."""
+    from factory.registry.home import Home
+    from factory.registry.models import Registry
+
+    return Registry(Home.find().registry)
+
+
+@app.command("list")
+def list_models(domain: options.Domain = None, as_json: options.Json = False) -> None:
+    """List built models, newest first."""
+    registry = open_registry()
+    rows = registry.list(domain)
+    if as_json:
+        emit_json(rows)
+    elif not rows:
+        say(f"no models yet in {registry.root}. Build one: factory build --domain NAME (`factory domains list` shows the names)")
+    else:
+        cells = [(r["id"], r["domain"], r["base"], r["stage"], r["metric"], percent(r["value"]), r["created"]) for r in rows]
+        say(table(("id", "domain", "base", "kept stage", "metric", "test", "created"), cells, right=("test",)))
+
+
+@app.command()
+def show(name: Name, as_json: options.Json = False) -> None:
+    """Show a model's lineage from the base, its measurements and where its files lie."""
+    from factory.registry.lineage import lineage_text
+
+    registry = open_registry()
+    record = registry.show(name)
+    path = registry.store.root / record.artifacts["model"]
+    if as_json:
+        emit_json({**record.to_json(), "id": record.id, "path": str(path)})
+        return
+    say(
+        lineage_text(record),
+        table(("stage", "split", "metric", "value", "95 % interval", "n"), _eval_rows(record.evals), right=("value", "n")),
+        f"licence   {record.licence}",
+        f"for       {record.intended_use}",
+        f"not for   {record.not_for}",
+        f"built     {record.created}, run {record.run}",
+        f"files     {path}",
+        *(f"note      {note}" for note in record.notes),
+        f"next: factory export {record.id} OUT_FOLDER",
+    )
+
+
+def _eval_rows(evals: Any) -> list[tuple[Any, ...]]:
+    return [
+        (stage, split, figures.get("name"), percent(figures.get("value")), interval(figures.get("ci")), figures.get("n"))
+        for stage, splits in evals.items()
+        for split, figures in splits.items()
+        if isinstance(figures, dict)
+    ]
+
+
+@app.command()
+def compare(first: Name, second: Name, as_json: options.Json = False) -> None:
+    """Compare two models: measured values, and every setting, library version and input that differs."""
+    sides = open_registry().compare(first, second)
+    if as_json:
+        emit_json(sides)
+        return
+    names = sides["models"]
+    measured = [
+        (split, *(f"{percent((figures or {}).get('value'))} {interval((figures or {}).get('ci'))}" for figures in pair))
+        for split, pair in sides["evals"].items()
+    ]
+    say(table(("split", *names), [("kept stage", *sides["stages"]), *measured], title="Measured"))
+    for part in ("config", "versions", "data", "base"):
+        rows = [(key, *values) for key, values in sides[part].items()]
+        say(table((part, *names), rows, title=f"Different {part}") if rows else f"{part}: equal")
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Id or name of a built model; without it every model.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Hash every stored file again; exit 1 when one is damaged, missing or added."""
+    problems = open_registry().verify(name)
+    if as_json:
+        emit_json({"intact": not problems, "problems": [{"path": p.path, "what": p.what} for p in problems]})
+    elif problems:
+        say(table(("file", "what is wrong"), [(p.path, p.what) for p in problems]))
+        say("Restore these files from a backup, or run the same build again.")
+    else:
+        say(f"{name or 'all models'}: intact")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reindex(as_json: options.Json = False) -> None:
+    """Build the index again from the manifests, which are the truth."""
+    number = open_registry().reindex()
+    if as_json:
+        emit_json({"models": number})
+    else:
+        say(f"indexed {number} models")
+
+
+@app.command()
+def bases(as_json: options.Json = False) -> None:
+    """List the base models whose sizes are on record; any other transformers folder works too."""
+    from dataclasses import asdict
+
+    from factory.registry.base_models import base_models
+
+    records = base_models()
+    if as_json:
+        emit_json([asdict(record) for record in records.values()])
+        return
+    cells = [(r.name, r.hub_id, r.modality, count(r.num_params), r.licence, r.title) for r in records.values()]
+    say(table(("name", "hub id", "modality", "parameters", "licence", "what it is"), cells, right=("parameters",)))

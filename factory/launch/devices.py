@@ -1,0 +1,19 @@
+"""What this machine can compute on, found without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def num_gpus(env: Mapping[str, str] | None = None, device_folder: Path = Path("/dev")) -> int:
+    """GPUs that a worker would see: NVIDIA device files, limited by CUDA_VISIBLE_DEVICES."""
+    env = os.environ if env is None else env
+    present = sum(1 for path in device_folder.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    named = [name for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    return min(present, len(named))

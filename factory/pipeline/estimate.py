@@ -1,0 +1,113 @@
+"""How long and how big: the formulas behind the figures of `factory plan`. Estimates within a factor of about two, said as such.
+
+    seconds = START_S + steps · overhead + 6 · N · trained tokens / training rate + 2 · N · sampled tokens / sampling rate
+
+N is the number of parameters; 6·N and 2·N floating-point operations per token are the usual counts for forward plus backward and
+for forward alone (arXiv 2001.08361, section 2.1). Rates come from the table below until this machine has finished a step of the
+same kind; then they are scaled by the median of measured / estimated seconds, kept in `$FACTORY_HOME/cache/calibration.json`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.contracts import ModelFacts, StagePlan
+from factory.errors import RegistryError
+from factory.registry.files import read_json, write_json
+
+START_S = 6.0
+"""Start of a worker: imports of torch and transformers, load of model and pack."""
+KEPT = 9
+"""Ratios kept per device and kind."""
+_BYTES = {"fp32": 4, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one process computes on, in round figures."""
+
+    name: str
+    train_flops: float
+    """Useful floating-point operations per second in training."""
+    sample_flops: float
+    """The same in token-by-token sampling."""
+    step_overhead_s: float
+    source: str
+
+
+CPU_THREAD = Device(
+    "cpu-1-thread", 40e9, 15e9, 0.02,
+    "0.59 M parameters: 13 k trained and 13 k sampled tokens/s on one AVX-512 thread; 1.08 M: 6.5 k trained (measured, guides/feasibility 11, 12)",
+)  # fmt: skip
+GPU = Device(
+    "gpu", 2e14, 4e12, 0.15,
+    "assumed, not measured: an 80 GB data-centre GPU at about 20 % of 1e15 bf16 FLOP/s in training; sampling is bound by memory",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time of one step, with the formula filled in."""
+
+    seconds: float
+    formula: str
+
+
+def device_for(num_gpus: int) -> Device:
+    """The row of the table for this machine."""
+    return GPU if num_gpus else CPU_THREAD
+
+
+def estimate(plan: StagePlan, facts: ModelFacts, device: Device, *, processes: int = 1, calibration: float = 1.0) -> Estimate:
+    """Seconds of one step on `processes` equal devices."""
+    train = 6.0 * facts.num_params * plan.num_tokens / (device.train_flops * processes)
+    sample = 2.0 * facts.num_params * plan.num_generated_tokens / (device.sample_flops * processes)
+    seconds = calibration * (START_S + plan.num_steps * device.step_overhead_s + train + sample)
+    formula = (
+        f"{calibration:.2f} x ({START_S:g} s + {plan.num_steps} steps x {device.step_overhead_s:g} s"
+        f" + 6 x {facts.num_params:,} x {plan.num_tokens:,} tokens / ({device.train_flops:.3g} FLOP/s x {processes})"
+        f" + 2 x {facts.num_params:,} x {plan.num_generated_tokens:,} sampled / ({device.sample_flops:.3g} FLOP/s x {processes}))"
+    )
+    return Estimate(seconds, formula)
+
+
+def disk_bytes(facts: ModelFacts, *, precision: str, role: str, is_in_place: bool, adapter_rank: int | None) -> int:
+    """Bytes a step needs while it runs: the model it leaves, and for training a checkpoint of weights and two Adam moments in fp32.
+
+    A checkpoint is replaced only after the next is complete, so two are counted. Adapters: as in `stages.models.facts`, about
+    rank x hidden x 23 parameters per layer. Evals: 1 KiB for each sampled answer is below a megabyte and left out.
+    """
+    if role == "eval" or (role == "base" and is_in_place):
+        return 0
+    if role == "base":
+        return facts.num_params * 4
+    trained = facts.num_params
+    if adapter_rank is not None:
+        trained = min(trained, facts.num_layers * adapter_rank * facts.hidden_size * 23)
+    kept = trained * (4 if adapter_rank is not None else _BYTES[precision])
+    return kept + 2 * 3 * 4 * trained
+
+
+def read_calibration(path: Path) -> dict[str, float]:
+    """`<device>/<kind>` -> median of measured / estimated; empty when nothing was measured or the file is damaged (it is a cache)."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = read_json(path)
+    except RegistryError:
+        return {}
+    return {key: statistics.median(ratios) for key, ratios in rows.items() if ratios}
+
+
+def add_calibration(path: Path, measured: Mapping[str, float]) -> None:
+    """Add one measured / uncalibrated-estimate ratio for each `<device>/<kind>`; the newest KEPT stay."""
+    try:
+        rows = read_json(path) if path.is_file() else {}
+    except RegistryError:
+        rows = {}
+    for key, ratio in measured.items():
+        rows[key] = [*rows.get(key, []), round(ratio, 4)][-KEPT:]
+    write_json(path, rows)

@@ -1,0 +1,199 @@
+"""Plan a build: its steps, what each would cost, and which are finished already. Pure: no torch, no network, nothing written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from factory.config.compose import Composed
+from factory.config.schema import BuildConfig
+from factory.contracts import ModelFacts, StagePlan
+from factory.errors import ConfigError
+from factory.launch.devices import num_gpus
+from factory.pipeline import estimate as est
+from factory.pipeline.base_ref import BaseRef, find_base_ref
+from factory.pipeline.fingerprint import files_identity, hash_source, identity_of_settings, library_versions, shared_source, stage_source
+from factory.pipeline.folder import RunFolder
+from factory.pipeline.steps import Step, order_steps
+from factory.plugins import find_pack, load_pack, load_stage, pack_folder
+from factory.registry.files import sha256_json
+from factory.registry.home import Home
+from factory.registry.records import SAFE_NAME
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step with its cost and whether it would run."""
+
+    step: Step
+    plan: StagePlan
+    fingerprint: str
+    parameters: Mapping[str, Any]
+    """What the fingerprint was made of."""
+    is_cached: bool
+    why: str
+    seconds: float
+    seconds_formula: str
+    disk_bytes: int
+
+    @property
+    def name(self) -> str:
+        """Name of the step's folder."""
+        return self.step.name
+
+    def to_json(self) -> dict[str, Any]:
+        """One row of plan.json."""
+        cost = {"seconds": round(self.seconds, 1), "seconds_formula": self.seconds_formula, "disk_bytes": self.disk_bytes}
+        state = {"fingerprint": self.fingerprint, "is_cached": self.is_cached, "why": self.why}
+        return {**asdict(self.plan), **asdict(self.step), **cost, **state}
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """A build that could run. Figures that count only what would run leave finished steps out."""
+
+    run: str
+    folder: RunFolder
+    home: Home
+    composed: Composed
+    base: BaseRef
+    steps: tuple[PlannedStep, ...]
+    device: est.Device
+    pack: Mapping[str, str]
+    """name, version, hash, licence."""
+    data: Mapping[str, str]
+    """Path -> hash of the user's files."""
+    versions: Mapping[str, str]
+
+    @property
+    def config(self) -> BuildConfig:
+        """The settings."""
+        return self.composed.config
+
+    @property
+    def to_run(self) -> list[PlannedStep]:
+        """Steps that are not finished."""
+        return [step for step in self.steps if not step.is_cached]
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of what would run."""
+        return sum(step.seconds for step in self.to_run)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimated disk space of what would run."""
+        return sum(step.disk_bytes for step in self.to_run)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The largest step's memory on one process."""
+        return max(step.plan.peak_memory_bytes for step in self.steps)
+
+    def writes(self) -> list[str]:
+        """What a build would write: files of the run folder, then the folders of the steps that would run."""
+        files = ("resolved.yaml", "provenance.yaml", "plan.json", "run.json", "overlap.json", "metrics.jsonl", "result.json")
+        return [str(self.folder.root / name) for name in files] + [str(self.folder.final(step.name)) for step in self.to_run]
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of plan.json."""
+        return {
+            "run": self.run, "device": self.device.name, "device_source": self.device.source, "seconds": round(self.seconds, 1),
+            "disk_bytes": self.disk_bytes, "peak_memory_bytes": self.peak_memory_bytes, "base": {"ref": self.base.ref, "how": self.base.how},
+            "pack": dict(self.pack), "data": dict(self.data), "versions": dict(self.versions), "steps": [step.to_json() for step in self.steps],
+        }  # fmt: skip
+
+
+def run_name(composed: Composed) -> str:
+    """`<domain>-<recipe>-s<seed>-<8 digits of the config's hash>`: the same command names the same run, which is how it resumes."""
+    config = composed.config
+    recipe = re.sub(r"[^A-Za-z0-9._-]+", "-", config.recipe.rsplit("/", 1)[-1].removesuffix(".yaml")).strip("-.") or "recipe"
+    domain = re.sub(r"[^A-Za-z0-9._-]+", "-", config.domain)
+    return f"{domain}-{recipe}-s{config.seed}-{sha256_json(composed.plain)[:8]}"
+
+
+def make_plan(composed: Composed, *, home: Home | None = None, run: str | None = None, eval_kind: str = "eval") -> BuildPlan:
+    """Plan the build of a composed config.
+
+    Args:
+        home: FACTORY_HOME; found from the environment when None.
+        run: name of the run; by default `run_name(composed)`.
+        eval_kind: stage kind of the measurement after the base and every stage.
+
+    Raises:
+        ConfigError: settings that cannot be built (unknown or circular start, missing base, unusable run name).
+        DataError: a data path does not exist.
+        PluginError, ModelError: pack, stage kind or base cannot be used.
+    """
+    config, home = composed.config, home or Home.find()
+    name = run or run_name(composed)
+    if not SAFE_NAME.fullmatch(name):
+        raise ConfigError(f"--run '{name}' cannot name a folder. Use letters, digits, '.', '_' and '-'.")
+    pack, folder = load_pack(config.domain), pack_folder(find_pack(config.domain))
+    base = find_base_ref(config.base, config.revision, pack.manifest.modality, online=config.online)
+    facts_of_pack = {
+        "name": pack.manifest.name, "version": pack.manifest.version, "license": pack.manifest.license, "hash": hash_source(folder),
+    }  # fmt: skip
+    data = files_identity(config.data.paths, online=config.online)
+    versions, device = library_versions(), est.device_for(num_gpus())
+    shared = {"pack": facts_of_pack["hash"], "data": data, "versions": versions, "source": shared_source()}
+    calibration = est.read_calibration(home.cache / "calibration.json")
+    run_folder, planned = RunFolder(home.runs / name), {}
+    for step in order_steps(config.stages, eval_kind=eval_kind):
+        stage_plan = _stage_plan(step, composed, base, pack)
+        parameters = _parameters(step, composed, base, shared, planned[step.start].fingerprint if step.start else None)
+        fingerprint = sha256_json(parameters)
+        state = run_folder.state(step.name, fingerprint, parameters)
+        processes = config.launch.processes if step.role == "stage" else 1
+        factor = calibration.get(f"{device.name}/{step.kind}", 1.0)
+        time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=factor)
+        planned[step.name] = PlannedStep(
+            step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,
+            _disk(step, composed, base),
+        )  # fmt: skip
+    return BuildPlan(name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions)
+
+
+def _stage_plan(step: Step, composed: Composed, base: BaseRef, pack: Any) -> StagePlan:
+    if step.role == "base":
+        return _base_plan(step, base.facts, base)
+    stage = load_stage(step.kind)
+    config = stage.config_type(kind=step.kind) if step.role == "eval" else composed.config.stages[step.stage]
+    return stage.plan(step.name, config, base.facts, pack, composed.plain)
+
+
+def _base_plan(step: Step, facts: ModelFacts, base: BaseRef) -> StagePlan:
+    notes = {
+        "embedded": "creates a small untrained model from the seed and the pack's own texts",
+        "folder": f"uses {base.folder} in place",
+        "hub": f"downloads {base.hub_id}" if base.folder is None else f"uses the downloaded {base.hub_id} in place",
+    }
+    return StagePlan(
+        name=step.name, kind="base", num_samples=0, num_steps=0, num_tokens=0, peak_memory_bytes=facts.num_params * 4,
+        memory_formula=f"{facts.num_params:,} parameters x 4 B", outputs=("model",), notes=(notes[base.how],),
+    )  # fmt: skip
+
+
+def _parameters(step: Step, composed: Composed, base: BaseRef, shared: Mapping[str, Any], start: str | None) -> dict[str, Any]:
+    """Everything that could change the step's outputs, as plain data."""
+    if step.role == "base":
+        model = {"how": base.how, "ref": base.hub_id or ("" if base.folder else base.ref), "revision": composed.config.revision}
+        if base.is_in_place:
+            # The user's own weights depend on nothing of ours. A hub model counts by name: its files are not here before the first run.
+            files = files_identity([base.folder]) if base.how == "folder" and base.folder is not None else {}
+            return {"kind": "base", "base": model, "files": {Path(name).name: digest for name, digest in files.items()}}
+        return {"kind": "base", "base": model, "seed": composed.config.seed, "pack_options": dict(composed.plain["pack"]), **shared}
+    own = {} if step.role == "eval" else composed.plain["stages"][step.stage]
+    settings = identity_of_settings(composed.plain, step.role)
+    return {"kind": step.kind, "code": stage_source(load_stage(step.kind)), "config": own, "build": settings, "start": start, **shared}
+
+
+def _disk(step: Step, composed: Composed, base: BaseRef) -> int:
+    adapter = getattr(composed.config.stages.get(step.stage), "adapter", None)
+    rank = adapter.rank if adapter is not None and adapter.kind.value != "none" else None
+    return est.disk_bytes(
+        base.facts, precision=composed.config.precision.value, role=step.role, is_in_place=base.is_in_place, adapter_rank=rank
+    )

@@ -1,0 +1,213 @@
+"""Conduct a build: run each step in its own worker, skip what is finished, survive being killed at any moment. No torch here.
+
+    result = run_build(make_plan(compose("pathology")))     # the same call again resumes, or does nothing
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import factory.errors
+from factory.config.render import provenance_yaml, resolved_yaml
+from factory.errors import FactoryError, Interrupted, RegistryError, TrainingError
+from factory.launch.devices import num_gpus
+from factory.launch.environment import worker_env
+from factory.launch.local import Exit, StopFlag, caught_signals, run_worker, worker_command
+from factory.pipeline.estimate import add_calibration, estimate
+from factory.pipeline.events import Event, OnEvent, silent
+from factory.pipeline.finish import finish_build, plan_row
+from factory.pipeline.fingerprint import settings_of
+from factory.pipeline.folder import ERROR, JOB, OUTPUTS
+from factory.pipeline.plan import BuildPlan, PlannedStep
+from factory.pipeline.record import end_record, start_record
+from factory.pipeline.tail import MetricsTail
+from factory.registry.files import read_json, sha256_json, write_atomic, write_json
+
+LOG_TAIL_LINES = 15
+WORKER = "factory.pipeline.worker"
+
+
+def run_build(plan: BuildPlan, *, on_event: OnEvent = silent, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """Run every step that is not finished, then choose, compare and register. Returns the content of result.json.
+
+    Args:
+        on_event: told of every step as it starts, progresses and ends; see events.py.
+        arguments: the command line to record; sys.argv when empty.
+
+    Raises:
+        RegistryError: another build holds the run, or the disk is too full.
+        Interrupted: Ctrl-C or SIGTERM; the same command resumes.
+        TrainingError: a worker was killed or ended without saying why.
+        FactoryError: whatever a step raised, with its own class.
+    """
+    return _Conductor(plan, on_event).run(arguments)
+
+
+class _Conductor:
+    def __init__(self, plan: BuildPlan, on_event: OnEvent) -> None:
+        self.plan, self.folder, self.on_event = plan, plan.folder, on_event
+        self.stop = StopFlag()
+        self.locks: dict[str, dict[str, Any]] = {}
+        launch = plan.config.launch
+        self.env = worker_env(os.environ, threads=launch.threads, online=plan.config.online, num_gpus=num_gpus())
+
+    def run(self, arguments: Sequence[str]) -> dict[str, Any]:
+        with self.folder.locked() as self.lock_fd, caught_signals(self.stop):
+            record = start_record(self.plan, self.env, arguments)
+            try:
+                result = self._run_all()
+            except BaseException as err:
+                end_record(self.folder, record, "interrupted" if isinstance(err, Interrupted) else f"failed: {type(err).__name__}")
+                raise
+            end_record(self.folder, record, "finished")
+            self._tell("build-end", values={"result": result})
+            return result
+
+    def _run_all(self) -> dict[str, Any]:
+        root = self.folder.root
+        write_atomic(root / "resolved.yaml", resolved_yaml(self.plan.composed))
+        write_atomic(root / "provenance.yaml", provenance_yaml(self.plan.composed))
+        write_json(root / "plan.json", self.plan.to_json())
+        self._refuse_full_disk()
+        self._tell("build-start", values={"run": self.plan.run, "steps": [step.name for step in self.plan.steps]})
+        self._clear_leftovers()
+        self._check_overlap()
+        for index, step in enumerate(self.plan.steps):
+            self._refuse_when_stopped()
+            self._step(index, step)
+        result = finish_build(self.plan, self.locks)
+        self._tell("result", values=result)
+        return result
+
+    def _refuse_full_disk(self) -> None:
+        free, wanted = shutil.disk_usage(self.folder.root).free, self.plan.disk_bytes
+        if free < wanted:
+            raise RegistryError(
+                f"{self.folder.root}: {free / 2**30:.1f} GiB are free, this build needs about {wanted / 2**30:.1f} GiB. "
+                "Free some, or move FACTORY_HOME to a larger disk."
+            )
+
+    def _clear_leftovers(self) -> None:
+        """Finished steps that the plan no longer has go to `stale/`, so that reports show this build only; partial ones are removed."""
+        names = {step.name for step in self.plan.steps}
+        for name in self.folder.finished():
+            if name not in names:
+                self.folder.set_aside(name)
+        for partial in self.folder.stages.glob("*.partial"):
+            if partial.name.removesuffix(".partial") not in names:
+                shutil.rmtree(partial)
+
+    def _step(self, index: int, step: PlannedStep) -> None:
+        start = self.locks.get(step.step.start or "", {}).get("outputs", {}).get("model_hash")
+        self.folder.put_back(step.name, step.fingerprint)
+        state = self.folder.state(step.name, step.fingerprint, step.parameters, start_hash=start, is_deep=self._feeds_a_run(step))
+        lock = self.folder.read_lock(step.name) if state.is_cached else None
+        place = {"step": step.name, "index": index, "total": len(self.plan.steps)}
+        if lock is not None:
+            self.locks[step.name] = lock
+            self._tell("step-skip", **place, values={"why": state.why, "fingerprint": step.fingerprint})
+            return
+        self._tell("step-start", **place, values={**plan_row(step), "why": state.why})
+        began = time.monotonic()
+        workdir = self.folder.begin(step.name, self._job(step), may_resume=step.step.role == "stage")
+        tail = MetricsTail(workdir / "metrics.jsonl", is_resumed=state.why == "resumes")
+        processes = self.plan.config.launch.processes if step.step.role == "stage" else 1
+        self._work(step.name, workdir, processes, lambda: self._progress(tail, place))
+        seconds = time.monotonic() - began
+        inputs = {"start": step.step.start, "start_hash": start}
+        self.locks[step.name] = self.folder.finish(step.name, step.fingerprint, step.parameters, inputs, seconds)
+        if state.why != "resumes":
+            self._calibrate(step, seconds, processes)
+        self._tell("step-end", **place, values={"seconds": seconds, "metrics": self.locks[step.name]["outputs"].get("metrics", {})})
+
+    def _feeds_a_run(self, step: PlannedStep) -> bool:
+        """True when a step that will run reads this one's model; then every byte of it is checked first."""
+        return any(other.step.start == step.name and not other.is_cached for other in self.plan.steps)
+
+    def _progress(self, tail: MetricsTail, place: dict[str, Any]) -> None:
+        for row in tail.new_rows():
+            self._tell("progress", **place, values=row)
+
+    def _job(self, step: PlannedStep) -> dict[str, Any]:
+        plain, config = self.plan.composed.plain, self.plan.config
+        job = {
+            "role": step.step.role, "step": step.name, "stage": step.step.stage, "kind": step.step.kind, "fingerprint": step.fingerprint,
+            "domain": config.domain, "seed": config.seed, "request": self._request(), "build": settings_of(plain, step.step.role),
+        }  # fmt: skip
+        if step.step.role == "base":
+            base = self.plan.base
+            return job | {"base": {"how": base.how, "ref": base.ref, "hub_id": base.hub_id, "revision": config.revision,
+                                   "folder": str(base.folder) if base.folder else None}}  # fmt: skip
+        assert step.step.start is not None
+        model = self.folder.final(step.step.start) / self.locks[step.step.start]["outputs"]["model"]
+        own = {"kind": step.step.kind} if step.step.role == "eval" else plain["stages"][step.step.stage]
+        return job | {"model_dir": str(model), "config": own}
+
+    def _request(self) -> dict[str, Any]:
+        plain = self.plan.composed.plain
+        return {**plain["data"], "options": plain["pack"]}
+
+    def _check_overlap(self) -> None:
+        """Compare training and held-out data once for each combination of settings; keep the counts in overlap.json."""
+        path, config, plain = self.folder.root / "overlap.json", self.plan.config, self.plan.composed.plain
+        asked = {
+            "seed": config.seed, "eval": {key: plain["eval"][key] for key in ("samples", "validation_samples", "seed")},
+            "pack": self.plan.pack["hash"], "options": plain["pack"], "data": dict(self.plan.data),
+        }  # fmt: skip
+        fingerprint = sha256_json(asked)
+        if path.is_file() and read_json(path).get("fingerprint") == fingerprint:
+            return
+        job = {"role": "check", "step": "overlap check", "kind": "check", "stage": "check", "fingerprint": fingerprint,
+               "domain": config.domain, "seed": config.seed, "request": self._request(), "build": {"eval": plain["eval"]}}  # fmt: skip
+        self._tell("check", values={"what": "train/eval overlap"})
+        workdir = self.folder.begin("check", job, may_resume=False)
+        self._work("overlap check", workdir, 1, lambda: None)
+        write_json(path, {"fingerprint": fingerprint, "compared": read_json(workdir / OUTPUTS)["metrics"], "overlaps": 0})
+        shutil.rmtree(workdir)
+
+    def _work(self, name: str, workdir: Path, processes: int, on_poll: Any) -> None:
+        command = worker_command(WORKER, [str(workdir / JOB)], processes)
+        end = run_worker(command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=on_poll, stop=self.stop)
+        if end.code == 0 and (workdir / OUTPUTS).is_file():
+            return
+        raise self._failure(name, workdir, end)
+
+    def _failure(self, name: str, workdir: Path, end: Exit) -> FactoryError:
+        if end.was_interrupted:
+            return self._interrupted(name)
+        if (workdir / ERROR).is_file():
+            row = read_json(workdir / ERROR)
+            kind = getattr(factory.errors, row["type"], None)
+            known = kind if isinstance(kind, type) and issubclass(kind, FactoryError) else FactoryError
+            return known(f"{name}: {row['message']}")
+        cause = f"was killed by {end.signal_name}" if end.signal_name else f"ended with status {end.code} and no message"
+        hint = " The system kills the largest process when memory runs out: see peak memory in `factory plan`." if end.code == -9 else ""
+        return TrainingError(
+            f"{name}: the worker {cause}.{hint} Run the same command again to resume. The log ends ({workdir / 'log.txt'}):\n{log_tail(workdir)}"
+        )
+
+    def _interrupted(self, name: str) -> Interrupted:
+        return Interrupted(f"{self.plan.run}: stopped in {name}. Nothing is lost: run the same command again to resume.")
+
+    def _refuse_when_stopped(self) -> None:
+        if self.stop.count:
+            raise self._interrupted("between steps")
+
+    def _calibrate(self, step: PlannedStep, seconds: float, processes: int) -> None:
+        expected = estimate(step.plan, self.plan.base.facts, self.plan.device, processes=processes).seconds
+        add_calibration(self.plan.home.cache / "calibration.json", {f"{self.plan.device.name}/{step.step.kind}": seconds / expected})
+
+    def _tell(self, kind: str, *, step: str = "", index: int = 0, total: int = 0, values: dict[str, Any] | None = None) -> None:
+        self.on_event(Event(kind, step, index, total, values or {}))
+
+
+def log_tail(workdir: Path) -> str:
+    """The last lines of a step's log, indented."""
+    path = workdir / "log.txt"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (empty)"

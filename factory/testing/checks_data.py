@@ -1,0 +1,151 @@
+"""Checks of what a pack yields without data paths: determinism, transport, separate splits, clean prompts, sound images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+from factory.contracts import IMAGE, SPLITS, Document, Lesson, Sample
+from factory.testing.subject import DRAW, SEED, Subject, as_json, ensure, identity, sample_of
+
+_DIGEST = """
+import sys
+from factory.testing.checks_data import digest
+from factory.testing.subject import DRAW, SEED, Subject
+subject = Subject.named(sys.argv[1])
+print(digest(subject.draw(sys.argv[2], "train", SEED, DRAW)))
+"""
+
+
+def digest(items: Iterable[Any]) -> str:
+    """One hash over everything in the items, in order."""
+    whole = hashlib.sha256()
+    for item in items:
+        whole.update(json.dumps(as_json(item), sort_keys=True).encode())
+    return whole.hexdigest()
+
+
+def draws_are_deterministic(subject: Subject) -> None:
+    """The same split and seed give the same items, here and in a new process; another seed or split gives others."""
+    for role in subject.roles:
+        first = digest(subject.draw(role))
+        again = digest(subject.draw_anew(role, "train", SEED, DRAW))
+        ensure(first == again, f"{role}('train', {SEED}) differs when drawn twice. Pass randomness in: random.Random(f'{{seed}}-{{index}}').")
+        ensure(first != digest(subject.draw(role, "train", SEED + 1)), f"{role} is the same for seeds {SEED} and {SEED + 1}. Use the seed.")
+        ensure(first != digest(subject.draw(role, "test")), f"{role} is the same for train and test. Use the split.")
+        fresh = subject.in_new_process(_DIGEST, [subject.entry.name, role]).strip()
+        ensure(first == fresh, f"{role} differs in a new process: it depends on hash order or global state. Sort sets; seed by text.")
+
+
+def limits_are_kept(subject: Subject) -> None:
+    """`limit` items come, with unique ids, the asked split and tasks that the manifest knows; a short draw begins a long one."""
+    for role, split in itertools.product(subject.roles, SPLITS):
+        items = subject.draw(role, split)
+        ensure(len(items) == DRAW, f"{role}('{split}') gave {len(items)} items for limit={DRAW}. A generator yields exactly the limit.")
+        ids = [identity(item) for item in items]
+        ensure(len(set(ids)) == len(ids), f"{role}('{split}') repeats an id: {next(i for i in ids if ids.count(i) > 1)}. Number them.")
+        for item in items:
+            said = item.sample.split if isinstance(item, Lesson) else item.split
+            ensure(said == split, f"{role}('{split}'): {identity(item)} says split={said!r}. Set it.")
+            sample = sample_of(item)
+            known = sample is None or sample.task in subject.manifest.tasks
+            ensure(known, f"{role}: {identity(item)} has a task that pack.yaml does not list: {sample.task if sample else ''}.")
+        short = subject.draw_anew(role, split, SEED, 3)
+        ensure(digest(short) == digest(items[:3]), f"{role}('{split}'): the first items change with the limit. Draw each by its index.")
+
+
+def items_survive_transport(subject: Subject) -> None:
+    """Items survive pickle, and samples survive JSON, unchanged: they travel to reward workers."""
+    for role in subject.roles:
+        for item in subject.draw(role):
+            try:
+                copy = pickle.loads(pickle.dumps(item))  # noqa: S301 - our own bytes, made one call earlier
+            except Exception as err:
+                ensure(False, f"{role}: {identity(item)} cannot be pickled: {err}. Keep plain data in meta and reference.")
+            ensure(copy == item, f"{role}: {identity(item)} differs after pickle. Keep plain data in it.")
+            sample = sample_of(item)
+            if sample is None:
+                continue
+            try:
+                back = Sample.from_json(json.loads(json.dumps(sample.to_json(), allow_nan=False)))
+            except (TypeError, ValueError) as err:
+                ensure(False, f"{role}: {identity(item)} is not JSON: {err}. Keep text, numbers, lists and mappings in it.")
+            ensure(back == sample, f"{role}: {identity(item)} differs after JSON. Use lists, not tuples, and text keys.")
+
+
+def splits_are_disjoint(subject: Subject) -> None:
+    """No id, image or (without images) text of a held-out sample occurs in anything that is trained on."""
+    held_out = {mark: f"samples('{split}') {item.id}" for split in ("validation", "test") for item in subject.draw("samples", split, limit=96)
+                for mark in _marks(item)}  # fmt: skip
+    tests = {mark for item in subject.draw("samples", "test", limit=96) for mark in _marks(item)}
+    both = [mark for item in subject.draw("samples", "validation", limit=96) for mark in _marks(item) if mark in tests]
+    ensure(not both, f"validation and test samples share an {both[0][0] if both else ''}. Draw them from separate streams.")
+    for role in subject.roles:
+        for item in subject.draw(role, "train", limit=96):
+            for mark in _marks(item):
+                ensure(mark not in held_out, f"{role}('train') {identity(item)} and {held_out.get(mark)} share an {mark[0]}. Separate them.")
+
+
+def _marks(item: Sample | Lesson | Document) -> list[tuple[str, str]]:
+    """By what an item is recognised: its id; its images; its text when it has no image (questions about images repeat)."""
+    media = item.sample.media if isinstance(item, Lesson) else item.media
+    sample = sample_of(item)
+    text = sample.text() if sample is not None else item.text if isinstance(item, Document) else ""
+    marks = [("id", identity(item))]
+    if media:
+        return marks + [("image", one.sha256()) for one in media]
+    return [*marks, ("text", " ".join(text.casefold().split()))]
+
+
+def prompts_are_clean(subject: Subject) -> None:
+    """Prompts end with the user, have no stray space or unrendered template, and one placeholder per image."""
+    for role in subject.roles:
+        for item in subject.draw(role):
+            place = f"{role}: {identity(item)}"
+            sample = sample_of(item)
+            if sample is None:
+                texts, media = [item.text], item.media
+            else:
+                texts, media = [message.content for message in sample.messages], sample.media
+                ensure(bool(texts) and sample.messages[-1].role == "user", f"{place}: the last message must be the user's.")
+            for text in texts:
+                ensure(bool(text.strip()), f"{place}: a message is empty.")
+                ensure(text == text.strip(), f"{place}: a message begins or ends with white space: {text[-20:]!r}. Strip it.")
+                ensure("{{" not in text and "{%" not in text, f"{place}: a template was not rendered: {text[:60]!r}.")
+            num = sum(text.count(IMAGE) for text in texts)
+            ensure(num == len(media), f"{place}: {num} {IMAGE} placeholders for {len(media)} images. Write one for each.")
+
+
+def media_are_sound(subject: Subject) -> None:
+    """Images decode; `width`, `height` and `mpp` (microns per pixel) in meta are true and positive where given."""
+    from PIL import Image, UnidentifiedImageError
+
+    for role in subject.roles:
+        for item in subject.draw(role):
+            sample = sample_of(item)
+            media = sample.media if sample is not None else item.media
+            ensure(subject.manifest.modality == "vl" or not media, f"{role}: {identity(item)} has an image, but the pack's modality is text.")
+            for one in media:
+                try:
+                    with Image.open(io.BytesIO(one.read())) as image:
+                        image.load()
+                        size = image.size
+                except (UnidentifiedImageError, OSError) as err:
+                    ensure(False, f"{role}: an image of {identity(item)} does not decode: {err}.")
+            if sample is None or not media:
+                continue
+            mpp = sample.meta.get("mpp", 1.0)
+            is_positive = isinstance(mpp, int | float) and mpp > 0
+            ensure(is_positive, f"{role}: {identity(item)}: meta['mpp'] is {mpp!r}; want microns per pixel above 0.")
+            said = (sample.meta.get("width", size[0]), sample.meta.get("height", size[1]))
+            ensure(said == size, f"{role}: {identity(item)}: meta says {said[0]}x{said[1]} px, the image has {size[0]}x{size[1]}.")
+
+
+CHECKS = (
+    draws_are_deterministic, limits_are_kept, items_survive_transport, splits_are_disjoint, prompts_are_clean, media_are_sound,
+)  # fmt: skip

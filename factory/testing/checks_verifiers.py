@@ -1,0 +1,150 @@
+"""Checks of a pack's rewards: the right answer is paid, nothing else is, and no text breaks a verifier."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from factory.contracts import Sample, Verdict
+from factory.testing.subject import Subject, ensure, verdict_of
+
+TOLERANCE = 1e-6
+CALL_BUDGET_S = 2.0
+"""CPU seconds for one call of one verifier on 100,000 characters."""
+KINDS = ("right", "wrong", "unparsable", "exploit")
+
+
+def gold_earns_everything(subject: Subject) -> None:
+    """The gold answer of every fixture case, drawn sample and lesson earns a reward of 1."""
+    golds = subject.golds()
+    ensure(bool(golds), "there is no gold answer to check. Provide lessons, or a method gold(sample) -> completion on the pack.")
+    for sample, completion in golds:
+        reward = subject.judge(completion, sample)
+        told = "; ".join(f"{name} {reward.parts.get(name, 0):g}: {reason}" for name, reason in reward.reasons.items())
+        ensure(reward.value >= 1 - TOLERANCE, f"the gold answer of {sample.id} earns {reward.value:g}: {completion[:80]!r} ({told}).")
+
+
+def gold_of_another_earns_little(subject: Subject) -> None:
+    """The gold answer of another sample of the same task, with another reference, earns under 0.5 on average."""
+    for task, rows in _by_task(subject).items():
+        values = [
+            subject.judge(other, sample).value
+            for (sample, _), (stranger, other) in zip(rows, rows[1:] + rows[:1], strict=True)
+            if stranger.reference != sample.reference
+        ]
+        mean = sum(values) / len(values) if values else 0.0
+        ensure(mean < 0.5, f"task '{task}': another sample's gold answer earns {mean:.2f} on average. The verifier pays for any answer.")
+
+
+def any_text_gets_a_verdict(subject: Subject) -> None:
+    """Any text (empty, long, broken tags, other scripts, NUL) gets a prompt verdict with a reason; never an exception."""
+    for rows in _by_task(subject).values():
+        sample, gold = rows[0]
+        for name, verifier in _of_task(subject, sample):
+            for text in hostile_texts(gold):
+                began = time.process_time()
+                verdict = verdict_of(verifier, text, sample)
+                spent = time.process_time() - began
+                place = f"verifier '{name}' on {text[:40]!r} ({len(text)} characters)"
+                ensure(bool(verdict.reason.strip()), f"{place}: gives no reason. Say what was got and what was wanted.")
+                ensure(not verdict.status.is_masked, f"{place}: status {verdict.status.value}. A bad completion is wrong or unparsable.")
+                ensure(spent < CALL_BUDGET_S, f"{place}: takes {spent:.1f} s of CPU. Use linear-time parsing.")
+
+
+def verdicts_do_not_remember(subject: Subject) -> None:
+    """A verdict does not change when calls are repeated, reordered or mixed with other calls."""
+    rows = subject.golds()[:32]
+    texts = [gold for _, gold in rows]
+    calls = [(verifier, text, sample) for (sample, gold), alien in zip(rows, texts[::-1], strict=True)
+             for _, verifier in _of_task(subject, sample) for text in (gold, alien, "")]  # fmt: skip
+    first = [verdict_of(*call) for call in calls]
+    order = list(range(len(calls)))
+    random.Random(0).shuffle(order)
+    again = {index: verdict_of(*calls[index]) for index in order}
+    for index, verdict in enumerate(first):
+        verifier, text, sample = calls[index]
+        ensure(
+            _same(verdict, again[index]),
+            f"verifier '{verifier.name}' said {verdict.score:g}, then {again[index].score:g} for {text[:40]!r} on {sample.id}. Keep no state.",
+        )
+
+
+def tricks_do_not_pay(subject: Subject) -> None:
+    """Tag stuffing, many answers, a copy of the prompt, and the answer in the reasoning alone earn under 0.5."""
+    for task, rows in _by_task(subject).items():
+        distinct = list(dict.fromkeys(gold for _, gold in rows))
+        for sample, gold in rows[:8]:
+            others = [text for text in distinct if text != gold][:6]
+            for trick, text in tricks(sample, gold, others):
+                value = subject.judge(text, sample).value
+                ensure(value < 0.5, f"task '{task}': the trick '{trick}' earns {value:.2f} on {sample.id}: {text[:80]!r}.")
+
+
+def tricks(sample: Sample, gold: str, others: list[str]) -> Iterator[tuple[str, str]]:
+    """Named completions that hold the right answer without giving it."""
+    yield "empty", ""
+    yield "copy of the prompt", sample.text()
+    yield "copy of the prompt as the answer", f"<think>so</think><answer>{sample.text()}</answer>"
+    yield "answer in the reasoning only", f"<think>{gold}</think>"
+    yield "empty tags", "<think></think><answer></answer>" * 3
+    if len(others) >= 2:
+        # In the middle, so that neither a first-wins nor a last-wins reader finds the right one by its place.
+        yield "many answers", "\n".join([*others[: len(others) // 2], gold, *others[len(others) // 2 :]])
+
+
+def fixtures_are_reproduced(subject: Subject) -> None:
+    """fixtures/completions.jsonl is reproduced: score to 1e-6, status, and a part of the reason."""
+    verifiers = subject.pack.verifiers()
+    for row in subject.completions():
+        ensure(row.verifier in verifiers, f"{row.place}: there is no verifier '{row.verifier}'. Known: {', '.join(verifiers)}.")
+        verdict = verdict_of(verifiers[row.verifier], row.completion, row.case)
+        ensure(abs(verdict.score - row.score) <= TOLERANCE, f"{row.place}: scores {verdict.score:g}, the file says {row.score:g} ({row.why}).")
+        ensure(verdict.status.value == row.status, f"{row.place}: status {verdict.status.value}, the file says {row.status} ({row.why}).")
+        ensure(row.reason in verdict.reason, f"{row.place}: the reason is {verdict.reason!r}; it lacks {row.reason!r}.")
+
+
+def fixtures_cover_every_verifier(subject: Subject) -> None:
+    """Each verifier has right, wrong, unparsable and exploit rows; right rows score 1, the others less, and each says why it exists."""
+    rows = subject.completions()
+    for row in rows:
+        ensure(row.kind in KINDS, f"{row.place}: kind is {row.kind!r}; want one of {', '.join(KINDS)}.")
+        ensure((row.score >= 1 - TOLERANCE) == (row.kind == "right"), f"{row.place}: a {row.kind} row with score {row.score:g}.")
+        ensure(bool(row.why.strip()) and bool(row.reason.strip()), f"{row.place}: needs a `why` and a part of the reason.")
+    for name in subject.pack.verifiers():
+        missing = [kind for kind in KINDS if not any(row.verifier == name and row.kind == kind for row in rows)]
+        ensure(not missing, f"fixtures/completions.jsonl: verifier '{name}' has no {', '.join(missing)} row. Add one of each.")
+
+
+def hostile_texts(gold: str) -> Iterator[str]:
+    """Texts that break careless parsers, and damaged copies of a gold answer."""
+    yield from ("", " \n\t", "\x00", "\ud800", "nan", "-inf", "1e999", "[nan, inf, 1, 2]", "null", "True", "{}", "[]", "ответ: Б", "答案是B", "🙂" * 50)
+    yield from ("<think>", "</think>", "<answer>", "</answer><answer>", "<answer></think></answer><think>", "<think></think><answer>\n</answer>")
+    for piece in ("a", "<think>", "<answer>", "</answer>", "(", "{", "[", '{"a":', "\\boxed{", "9", " ", "\n", "A. ", "answer is "):
+        yield piece * (100_000 // len(piece))
+    rng = random.Random(gold)
+    for _ in range(12):
+        start, stop = sorted(rng.sample(range(len(gold) + 1), 2)) if gold else (0, 0)
+        yield rng.choice((gold[:start] + gold[stop:], gold[:stop] + gold[start:], gold[::-1], gold[:start] + "\u202e" + gold[start:]))
+
+
+def _by_task(subject: Subject) -> dict[str, list[tuple[Sample, str]]]:
+    tasks: dict[str, list[tuple[Sample, str]]] = {}
+    for sample, gold in subject.golds():
+        tasks.setdefault(sample.task, []).append((sample, gold))
+    return tasks
+
+
+def _of_task(subject: Subject, sample: Sample):  # noqa: ANN202
+    verifiers = subject.pack.verifiers()
+    return [(name, verifiers[name]) for name in subject.mixture.verifiers_for(sample.task)]
+
+
+def _same(a: Verdict, b: Verdict) -> bool:
+    return (a.score, a.status, a.reason, dict(a.parts)) == (b.score, b.status, b.reason, dict(b.parts))
+
+
+CHECKS = (
+    gold_earns_everything, gold_of_another_earns_little, any_text_gets_a_verdict, verdicts_do_not_remember, tricks_do_not_pay,
+    fixtures_are_reproduced, fixtures_cover_every_verifier,
+)  # fmt: skip

@@ -1,0 +1,34 @@
+"""A model in memory with the codec that speaks its language, and where both came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from factory.stages.models.codec import Codec
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model and the codec that speaks its language."""
+
+    model: Any
+    """A transformers model, or a peft model around one when `adapter` is True."""
+    codec: Codec
+    modality: str
+    """`text` or `vl`."""
+    adapter: bool
+    source: Path
+    """The folder it was loaded from."""
+    base: Path
+    """The folder that holds the full weights; `source` itself unless that is an adapter folder."""
+    earlier: tuple[Path, ...] = field(default=())
+    """Adapter folders already merged into the weights, in order."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device

@@ -1,0 +1,67 @@
+"""The `sft` stage: plan it without torch, run it through `train.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
+from factory.errors import ConfigError
+from factory.stages.batches import num_steps
+from factory.stages.models.facts import memory_bytes
+from factory.stages.sft.config import SftConfig
+
+TEXT_TOKENS = 256
+"""Assumed text tokens of one lesson (prompt, reasoning, answer), for the plan's estimate only."""
+
+
+class SftStage:
+    """Imitation of the pack's worked responses."""
+
+    kind: ClassVar[str] = "sft"
+    config_type: ClassVar[type] = SftConfig
+    consumes: ClassVar[frozenset[str]] = frozenset({"model"})
+    produces: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    def plan(self, name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]) -> StagePlan:
+        """Count lessons, steps and tokens; estimate the memory.
+
+        Raises:
+            ConfigError: no lessons in the pack, `max_length` beyond the model's context, counts below 1.
+        """
+        check(name, config, facts, pack)
+        per_lesson = min(config.max_length, TEXT_TOKENS + facts.tokens_per_image)
+        launch = build["launch"]
+        share = -(-config.batch_size // max(1, launch["processes"]))
+        rows = min(config.optim.micro_batch_size or share, share)
+        memory, formula = memory_bytes(
+            facts, precision=build["precision"], rows=rows, tokens_per_row=per_lesson, adapter=config.adapter,
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"], processes=launch["processes"],
+        )  # fmt: skip
+        return StagePlan(
+            name=name, kind=self.kind, num_samples=config.lessons * config.epochs,
+            num_steps=num_steps(config.lessons, config.epochs, config.batch_size),
+            num_tokens=config.lessons * config.epochs * per_lesson, peak_memory_bytes=memory, memory_formula=formula,
+            outputs=("model", "metrics.jsonl"),
+        )  # fmt: skip
+
+    def run(self, config: SftConfig, ctx: RunContext) -> Outputs:
+        """Train `ctx.model_dir` on the lessons; see `train.py`."""
+        from factory.stages.sft.train import train
+
+        return train(config, ctx)
+
+
+def check(name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack) -> None:
+    """Refuse settings that cannot run. Raises ConfigError with the key and the remedy."""
+    where = f"stages.{name}"
+    if "lessons" not in pack.manifest.provides:
+        raise ConfigError(f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out.")
+    for key in ("lessons", "epochs", "batch_size"):
+        if getattr(config, key) < 1:
+            raise ConfigError(f"{where}.{key} is {getattr(config, key)}; give 1 or more.")
+    if not 2 <= config.max_length <= facts.context:
+        raise ConfigError(
+            f"{where}.max_length is {config.max_length}; the model reads 2 to {facts.context} tokens. "
+            f"Set {where}.max_length={min(2048, facts.context)}."
+        )

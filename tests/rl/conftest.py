@@ -1,0 +1,71 @@
+"""A tiny policy that answers with a random colour, made once per session, and runs of the stage on it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory.config.schema import OptimConfig
+from factory.contracts import DataRequest, RunContext
+from factory.stages.rl import STAGE
+from factory.stages.rl.config import RlConfig
+
+# The verifier workers import this module by name; test folders are no packages.
+_spec = importlib.util.spec_from_file_location("learnable", Path(__file__).parent / "learnable.py")
+learnable = importlib.util.module_from_spec(_spec)
+sys.modules["learnable"] = learnable
+_spec.loader.exec_module(learnable)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A model folder: the embedded text model, taught for 40 steps to answer `red`, `green` or `blue` at random."""
+    import torch
+
+    from factory.stages.models.embedded import make_embedded
+    from factory.stages.models.forward import token_logprobs
+    from factory.stages.models.load import load, save
+
+    root = tmp_path_factory.mktemp("policy")
+    loaded = load(make_embedded("embedded-text", root / "raw", seed=0, texts=learnable.texts()), precision="fp32")
+    rows = [loaded.codec.lesson(l.sample.messages, l.response) for l in learnable.lessons()]
+    batch = loaded.codec.collate(rows)
+    optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=2e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (-token_logprobs(loaded.model, batch)[0].sum() / batch["loss_mask"].sum()).backward()
+        optimizer.step()
+    save(loaded, root / "taught")
+    return root / "taught"
+
+
+@pytest.fixture
+def run_stage(base, tmp_path, monkeypatch):
+    """run_stage(folder=…, verifier=…, build=…, **config) -> (workdir, rows of the log, Outputs)."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+
+    def run(folder="run", verifier="exact", build=None, stop_after=None, **changes):
+        workdir = tmp_path / folder
+        workdir.mkdir(exist_ok=True)
+        logged = []
+
+        def log(**row):
+            logged.append(row)
+            if stop_after is not None and len(logged) == stop_after:
+                raise KeyboardInterrupt
+
+        optim = {"lr": 1e-3, "warmup_steps": 0, "checkpoint_every": 2, "weight_decay": 0.0}
+        optim.update(changes.pop("optim", {}))
+        config = RlConfig(
+            **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "oversample": 1.0, "group_size": 8, "max_new_tokens": 6} | changes,
+            optim=OptimConfig(**optim),
+        )  # fmt: skip
+        plain = {"precision": "fp32", "mixture": {}, "launch": {}, "pool": {"workers": 1, "max_error_rate": 1.0}}
+        ctx = RunContext(
+            stage="rl", workdir=workdir, model_dir=base, pack=learnable.pack(verifier), domain="learnable:VERIFIERS", seed=7,
+            request=DataRequest(), build=plain | (build or {}), log=log,
+        )  # fmt: skip
+        return workdir, logged, STAGE.run(config, ctx)
+
+    return run
