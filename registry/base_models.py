@@ -37,7 +37,14 @@ class BaseModel:
     def facts(self, ref: str) -> ModelFacts:
         """What `factory plan` needs, before the weights are here."""
         return ModelFacts(
-            ref, self.modality, self.num_params, self.hidden_size, self.num_layers, self.vocab_size, self.context, self.tokens_per_image
+            ref,
+            self.modality,
+            self.num_params,
+            self.hidden_size,
+            self.num_layers,
+            self.vocab_size,
+            self.context,
+            self.tokens_per_image,
         )
 
 
@@ -47,7 +54,11 @@ def base_models() -> dict[str, BaseModel]:
     for path in sorted(Path(str(files("factory.registry"))).glob("base_models/*.yaml")):
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         known = {part.name for part in fields(BaseModel)}
-        if not isinstance(raw, dict) or not set(raw) <= known or not {"name", "title", "modality", "licence", "source"} <= set(raw):
+        if (
+            not isinstance(raw, dict)
+            or not set(raw) <= known
+            or not {"name", "title", "modality", "licence", "source"} <= set(raw)
+        ):
             raise RegistryError(f"{path}: wants the keys of BaseModel ({', '.join(sorted(known))}). Mend the record.")
         if raw["name"] != path.stem:
             raise RegistryError(f"{path}: is named '{raw['name']}' inside. Rename the file or the record.")

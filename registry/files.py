@@ -57,7 +57,9 @@ def entries(folder: Path, skip: Iterable[str] = ()) -> list[FileEntry]:
     """Every file under `folder` with hash and size, sorted by path. `skip` names relative paths to leave out."""
     left_out = set(skip)
     return [
-        FileEntry(name, sha256_file(folder / name), (folder / name).stat().st_size) for name in walk(folder) if name not in left_out
+        FileEntry(name, sha256_file(folder / name), (folder / name).stat().st_size)
+        for name in walk(folder)
+        if name not in left_out
     ]
 
 

@@ -1,12 +1,12 @@
 """Where the factory keeps things on a user's disk: one folder, movable with `rsync -a`.
 
-    $FACTORY_HOME            default ~/.factory
-    ├── runs/<run>/          one build: resolved.yaml, plan.json, run.json, stages/<NN-name>/, result.json, report.html
-    ├── registry/
-    │   ├── manifests/       <model-id>.json: what a built model is and where it came from (the truth)
-    │   ├── objects/         content-addressed folders of weights, see store.py (the truth)
-    │   └── index.sqlite     an index that `reindex` builds again from the manifests
-    └── cache/               calibration of the time estimate; may be deleted at any time
+$FACTORY_HOME            default ~/.factory
+├── runs/<run>/          one build: resolved.yaml, plan.json, run.json, stages/<NN-name>/, result.json, report.html
+├── registry/
+│   ├── manifests/       <model-id>.json: what a built model is and where it came from (the truth)
+│   ├── objects/         content-addressed folders of weights, see store.py (the truth)
+│   └── index.sqlite     an index that `reindex` builds again from the manifests
+└── cache/               calibration of the time estimate; may be deleted at any time
 """
 
 from __future__ import annotations

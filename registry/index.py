@@ -1,4 +1,4 @@
-"""SQLite index of the manifests. It holds nothing of its own: when it is missing, damaged or older than the manifests it is built again."""
+"""SQLite index of the manifests. It holds nothing of its own: missing, damaged or old, it is built again."""
 
 from __future__ import annotations
 
@@ -44,8 +44,12 @@ class Index:
         try:
             with closing(sqlite3.connect(fresh)) as connection, connection:
                 connection.executescript(_TABLES)
-                connection.executemany(f"INSERT INTO models VALUES ({','.join('?' * 13)})", [_model_row(record) for record in records])
-                connection.executemany("INSERT INTO lineage VALUES (?,?,?,?,?)", [row for record in records for row in _lineage_rows(record)])
+                connection.executemany(
+                    f"INSERT INTO models VALUES ({','.join('?' * 13)})", [_model_row(record) for record in records]
+                )
+                connection.executemany(
+                    "INSERT INTO lineage VALUES (?,?,?,?,?)", [row for record in records for row in _lineage_rows(record)]
+                )
                 connection.execute("INSERT INTO state VALUES (?)", (state,))
             fresh.replace(self.path)
         finally:
@@ -63,7 +67,10 @@ class Index:
 
     def built_from(self, fingerprint: str) -> list[str]:
         """Ids of the models whose lineage holds a step with this fingerprint."""
-        return [row["model"] for row in self._select("SELECT DISTINCT model FROM lineage WHERE fingerprint = ? ORDER BY model", (fingerprint,))]
+        return [
+            row["model"]
+            for row in self._select("SELECT DISTINCT model FROM lineage WHERE fingerprint = ? ORDER BY model", (fingerprint,))
+        ]
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         self.refresh()

@@ -21,7 +21,10 @@ def ancestors(steps: Sequence[LineageStep], name: str) -> list[LineageStep]:
     while wanted is not None:
         step = by_name.get(wanted)
         if step is None:
-            raise RegistryError(f"the lineage has no step '{wanted}', which {chain[-1].name if chain else 'the model'} starts from. Restore the manifest.")
+            raise RegistryError(
+                f"the lineage has no step '{wanted}', which {chain[-1].name if chain else 'the model'} starts from. "
+                "Restore the manifest from a backup."
+            )
         if step in chain:
             raise RegistryError(f"the lineage runs in a circle at '{wanted}'. Restore the manifest from a backup.")
         chain.append(step)
@@ -38,8 +41,14 @@ def lineage_text(record: ModelRecord) -> str:
         value = _value(record.evals.get(step.name.split("-", 1)[-1], {}))
         lines.append(f"{'  ' * (depth + 1)}{step.name}  {step.kind}  {step.fingerprint[:12]}{value}")
     pack = record.data.get("pack", {})
-    lines.append(f"  data: pack {pack.get('name')} {pack.get('version')} {str(pack.get('hash', ''))[:12]}, {len(record.data.get('files', {}))} user files")
-    lines.append(f"  base: {record.base.get('ref')} {str(record.base.get('hash', ''))[:12]}, licence {record.base.get('licence', 'unknown')}")
+    lines.append(
+        f"  data: pack {pack.get('name')} {pack.get('version')} {str(pack.get('hash', ''))[:12]}, "
+        f"{len(record.data.get('files', {}))} user files"
+    )
+    lines.append(
+        f"  base: {record.base.get('ref')} {str(record.base.get('hash', ''))[:12]}, "
+        f"licence {record.base.get('licence', 'unknown')}"
+    )
     return "\n".join(lines)
 
 

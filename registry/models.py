@@ -1,4 +1,4 @@
-"""The registry of built models: register, list, show, verify, compare. The manifests are the truth; the index only makes lists fast."""
+"""The registry of built models: register, list, show, verify, compare. The manifests are the truth."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ class Registry:
         `record.version` and `record.artifacts` are filled in here.
 
         Args:
-            base_in_place: the user's own base folder. It is referenced (`base.path`, `base.hash`), never copied, linked or touched.
+            base_in_place: the user's own base folder. It is referenced (`base.path`, `base.hash`), never copied or linked.
         """
         if base_in_place is not None and not record.base.get("hash"):
-            raise RegistryError(f"{base_in_place}: a base that stays in place needs its hash in the record. Build the base step again.")
+            raise RegistryError(
+                f"{base_in_place}: a base that stays in place needs its hash in the record. Build the base step again."
+            )
         kept = base_in_place.resolve() if base_in_place is not None else None
         record = replace(record, base={**record.base, "path": str(kept)}) if kept is not None else record
         artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
@@ -105,7 +107,9 @@ class Registry:
         if versions:
             return max(versions, key=lambda record: record.version)
         known = sorted({record.id for record in records} | {record.name for record in records})
-        raise RegistryError(f"no model '{name}' in {self.root}.{near_miss(name, known)} `factory models list` shows what there is.")
+        raise RegistryError(
+            f"no model '{name}' in {self.root}.{near_miss(name, known)} `factory models list` shows what there is."
+        )
 
     def model_path(self, name: str) -> Path:
         """Folder to load: transformers weights, or an adapter with its chain."""

@@ -79,7 +79,9 @@ class ModelRecord:
     def from_json(cls, row: Mapping[str, Any], where: str) -> ModelRecord:
         """Inverse of `to_json`. Raises RegistryError naming the file and the key."""
         if row.get("format") != FORMAT:
-            raise RegistryError(f"{where}: has format {row.get('format')!r}, this factory reads {FORMAT}. Use the factory that wrote it.")
+            raise RegistryError(
+                f"{where}: has format {row.get('format')!r}, this factory reads {FORMAT}. Use the factory that wrote it."
+            )
         known = {part.name for part in fields(cls)}
         wrong = sorted(known.symmetric_difference(row))
         if wrong:

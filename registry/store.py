@@ -10,6 +10,7 @@ edits the run's file in place edits the object too; objects are therefore made r
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from factory.errors import RegistryError
 from factory.registry.files import FileEntry, entries, read_json, rename_folder, sha256_file, tree_hash, walk, write_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Store:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = (replaced or {}).get(name)
                 if content is None:
-                    _link_or_copy((folder / name).resolve(), target)
+                    _store_file(folder / name, target, owner=folder.resolve())
                 else:
                     target.write_bytes(content)
             files = entries(staging)
@@ -118,18 +121,26 @@ class Store:
             if not path.is_file():
                 problems.append(Problem(f"objects/{digest}/{file.path}", "missing"))
             elif (found := sha256_file(path)) != file.sha256:
-                problems.append(Problem(f"objects/{digest}/{file.path}", f"damaged: sha256 is {found[:12]}…, wanted {file.sha256[:12]}…"))
+                problems.append(
+                    Problem(f"objects/{digest}/{file.path}", f"damaged: sha256 is {found[:12]}…, wanted {file.sha256[:12]}…")
+                )
         known = {file.path for file in files}
-        problems += [Problem(f"objects/{digest}/{name}", "was not there when stored") for name in walk(folder) if name not in known]
+        problems += [
+            Problem(f"objects/{digest}/{name}", "was not there when stored") for name in walk(folder) if name not in known
+        ]
         return sorted(problems, key=lambda problem: problem.path)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another disk, or a file system without hard links.
+def _store_file(source: Path, target: Path, *, owner: Path) -> None:
+    """Hard-link a file of the stored folder; copy one that a link leads to elsewhere, because objects are made read-only."""
+    real = source.resolve()
+    if real.is_relative_to(owner):
         try:
-            shutil.copyfile(source, target)
+            os.link(real, target)
+            return
         except OSError as err:
-            raise RegistryError(f"{source}: cannot be stored: {err.strerror}. Check the disk and the permissions.") from err
+            log.debug("%s is copied: %s", source, err)
+    try:
+        shutil.copyfile(real, target)
+    except OSError as err:
+        raise RegistryError(f"{source}: cannot be stored: {err.strerror}. Check the disk and the permissions.") from err

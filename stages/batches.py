@@ -79,6 +79,17 @@ def micro_batches(items: Sequence[Item], micro_batch_size: int) -> list[list[Ite
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
+def deal(items: Sequence[Item], rank: int, world_size: int, micro_batch_size: int) -> list[tuple[list[Item], bool]]:
+    """This rank's micro-batches of a global batch as (items, is_filler); every rank gets equally many.
+
+    A rank that has one fewer gets the first item again as a filler, to be run with weight 0, because sharded ranks must
+    march in step. Deal rows with images and rows without apart, so that the ranks also agree on which parts of the model run.
+    """
+    parts = micro_batches(share_of(items, rank, world_size), micro_batch_size)
+    num_parts = len(micro_batches(share_of(items, 0, world_size), micro_batch_size))
+    return [(part, False) for part in parts] + [(list(items[:1]), True)] * (num_parts - len(parts))
+
+
 class LazyEncoded(Generic[Item, Coded]):
     """Items encoded when first asked for; up to `cache_limit` results are kept (small data is encoded once, in memory).
 

@@ -96,7 +96,9 @@ def read_state(folder: Path) -> dict[str, Any]:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         return _unflatten(content["tree"], tensors)
     except (OSError, ValueError, KeyError, SafetensorError) as err:
-        raise TrainingError(f"{folder}: the checkpoint cannot be read ({err}). Delete that folder to train the stage from its start.") from err
+        raise TrainingError(
+            f"{folder}: the checkpoint cannot be read ({err}). Delete that folder to train the stage from its start."
+        ) from err
 
 
 def _flatten(node: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -221,10 +221,10 @@ class Learner:
                 "Give it a Filler, raise the stage's batch_size to the number of processes, or lower launch.processes."
             )
         padded = {tuple(images + images[-1:] * (max(lengths) - len(images))) for _, images in per_rank}
-        if self._zero_stage == 3 and len(padded) > 1:
+        if self.is_deepspeed and len(padded) > 1:
             raise TrainingError(
-                f"step {self._steps_done + 1}: some ranks have images and others only text; ZeRO 3 would wait for ever. "
-                "Set launch.zero_stage=2, or train on rows that all have images."
+                f"step {self._steps_done + 1}: some ranks have images where others have only text; DeepSpeed would hang. "
+                "Deal rows with and without images apart (stages/batches.py `deal`), or set launch.zero_stage=-1."
             )
         return _sum_maps([counts for counts, _ in per_rank]), max(lengths) if self.is_deepspeed else len(micro_batches)
 
@@ -340,7 +340,8 @@ class Learner:
         if self.is_deepspeed == ("weights" in state):
             raise TrainingError(f"{folder}: made {'without' if self.is_deepspeed else 'with'} DeepSpeed. {remedy}")
         if set(state["ranks"][self.rank]["pieces"]) != set(pieces):
-            raise TrainingError(f"{folder}: holds the pieces {sorted(state['ranks'][self.rank]['pieces'])}, not {sorted(pieces)}. {remedy}")
+            held = sorted(state["ranks"][self.rank]["pieces"])
+            raise TrainingError(f"{folder}: holds the pieces {held}, not {sorted(pieces)}. {remedy}")
         shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.is_deepspeed and {name: tuple(w.shape) for name, w in state["weights"].items()} != shapes:
             raise TrainingError(f"{folder}: made for a model with other trainable weights. {remedy}")
@@ -352,7 +353,7 @@ class Learner:
                 str(folder / ck.ENGINE_FOLDER), tag="state", load_module_strict=False, load_lr_scheduler_states=False
             )
             if path is None:
-                raise TrainingError(f"{folder}: DeepSpeed's shards are missing. Delete that folder to train the stage from its start.")
+                raise TrainingError(f"{folder}: DeepSpeed's shards are missing. Delete that folder to train from the start.")
             return
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():

@@ -58,7 +58,7 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if lengths[index] > capacity:
-            raise DataError(f"a segment of {lengths[index]} tokens does not fit a row of {capacity}; cut it with `chunks` first.")
+            raise DataError(f"{lengths[index]} tokens do not fit a row of {capacity}; cut the text first.")
         row = next((r for r, free in enumerate(room) if free >= lengths[index]), None)
         if row is None:
             row = len(rows)
@@ -75,7 +75,9 @@ def pack(encoded: Sequence[Encoded], pack_length: int) -> list[list[Encoded]]:
     return [[segments[i] for i in row] for row in first_fit([len(s.ids) for s in segments], pack_length)]
 
 
-def collate_packed(rows: Sequence[Sequence[Encoded]], *, pad_id: int, is_vl: bool = False, device: Any = None) -> dict[str, Tensor]:
+def collate_packed(
+    rows: Sequence[Sequence[Encoded]], *, pad_id: int, is_vl: bool = False, device: Any = None
+) -> dict[str, Tensor]:
     """Batch of packed rows: `input_ids`, `position_ids`, `loss_mask`, each [B, T] int64, T = the longest row.
 
     For a vision-language model `position_ids` is [4, B, T] (text, time, height, width), all four equal, as text has it.

@@ -187,13 +187,20 @@ def _verl(row: Mapping[str, Any]) -> Record:
     record = Record(SAMPLES, turns=tuple(turns), images=optional_cell(row, "images", "image"), image_field="images")
     _, found = split_options(turns[-1].content)
     record.options = check_options(found) if found else ()
-    record.answer = resolve_answer(truth, record.options) if found else str(truth).strip()
+    record.answer = resolve_answer(truth, record.options) if found else _free_answer(str(truth).strip(), "reward_model")
     record.split = extra.get("split") if isinstance(extra.get("split"), str) else None
     if extra.get("index") is not None:
         record.key = f"{row.get('data_source', 'verl')}/{record.split or 'all'}/{extra['index']}"
     record.meta = {"data_source": row.get("data_source")} if row.get("data_source") else {}
     record.meta |= {k: extra[k] for k in ("patient_id", "case_id", "slide_id") if extra.get(k)}
     return record
+
+
+def _free_answer(answer: str, column: str) -> str:
+    """An answer without options. A bare letter would be scored as a word, so its options must have been missed."""
+    if re.fullmatch(r"\(?[A-J][.):]?\)?", answer):
+        raise RowFault(column, f"the answer is the letter {answer!r}, but the question holds no options such as 'A. ...'.")
+    return answer
 
 
 def _omnimedvqa(row: Mapping[str, Any]) -> Record:
@@ -227,6 +234,7 @@ def _vqa(row: Mapping[str, Any]) -> Record:
         options = check_options(options)
         letter = resolve_answer(answer, options)
         return Record(SAMPLES, text=question, options=options, answer=letter, images=images, image_field=name)
+    answer = _free_answer(answer, "answer")
     is_short = len(answer.split()) <= CLOSED_MAX_WORDS
     meta = {"answer_type": row["answer_type"]} if row.get("answer_type") else {}
     return Record(SAMPLES if is_short else LESSONS, text=question, answer=answer, response="" if is_short else answer,

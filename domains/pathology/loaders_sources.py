@@ -88,6 +88,7 @@ def system_turn(options: Mapping[str, Any]) -> str:
     """Text of the system turn that `pack.system` and `pack.thinking` ask for; empty for `none`. Raises ConfigError."""
     from factory.domains.pathology.generator import system_prompt  # draws on numpy; not needed to plan
 
+    read_options(options)  # names every known key in its message, where the generator would name only its own
     asked = read_generator_options({key: value for key, value in options.items() if key not in OPTION_NAMES})
     return "" if asked.system == "none" else system_prompt(asked.system, asked.thinking)
 

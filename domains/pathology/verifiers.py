@@ -1,4 +1,4 @@
-"""The pack's verifiers: factory ones, set up for pathology, and two that choose by the sample.
+"""The pack's verifiers: factory ones, set up for pathology, and four of its own for what depends on the sample.
 
 | name | score | used for |
 | --- | --- | --- |
@@ -21,6 +21,7 @@ import yaml
 
 from factory.contracts import Sample, Status, Verdict, Verifier
 from factory.errors import PluginError
+from factory.rewards.answers import normalise, options_of
 from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, ReasoningLength, RegionIoU
 
 VERSION = "1"
@@ -54,6 +55,43 @@ class FormatOfSample:
 
 
 @dataclass(frozen=True)
+class LengthOfSample:
+    """Reasoning length by the sample's difficulty. A sample that has none (real data) counts as medium; thinking `off` wants none."""
+
+    name: str = "length"
+    version: str = VERSION
+    graded: ReasoningLength = field(default_factory=lambda: ReasoningLength(LENGTH_WINDOWS))
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Score by word count; see ReasoningLength."""
+        if sample.meta.get("thinking") == "off":
+            is_bare = "<think>" not in completion.lower()
+            return Verdict(float(is_bare), Status.ok if is_bare else Status.wrong, f"got {'no' if is_bare else 'a'} reasoning block, want none")
+        if "difficulty" not in sample.meta:
+            sample = replace(sample, meta={**sample.meta, "difficulty": "medium"})
+        return self.graded(completion, sample)
+
+
+@dataclass(frozen=True)
+class LenientLetter:
+    """OptionLetter that also reads bare answers, but not a copied list of options (whose last line would pass for an answer)."""
+
+    name: str = "letter"
+    version: str = VERSION
+    reader: OptionLetter = field(default_factory=lambda: OptionLetter(name="letter", mode="lenient"))
+
+    def __call__(self, completion: str, sample: Sample) -> Verdict:
+        """Raises ValueError when the sample's options or reference are faulty."""
+        verdict = self.reader(completion, sample)
+        lines = {normalise(line) for line in completion.splitlines()}
+        options = options_of(sample.meta["options"]).items()
+        copied = [letter for letter, text in options if lines & {normalise(f"{letter}{mark} {text}") for mark in ("", ".", ")", ":")}]
+        if len(copied) < 2:
+            return verdict
+        return Verdict(0.0, Status.unparsable, f"the options {', '.join(copied)} are listed, none is chosen; want {sample.reference!r}")
+
+
+@dataclass(frozen=True)
 class ByTask:
     """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
 
@@ -81,7 +119,7 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
     closed = ClosedAnswer(name="closed", synonyms=synonyms())
     region = RegionIoU(name="region")
     lenient: dict[str, Verifier] = {
-        "letter": replace(letter, mode="lenient"),
+        "letter": LenientLetter(),
         "closed": replace(closed, mode="lenient"),
         "region": replace(region, mode="lenient", is_binary=True),
     }
@@ -91,5 +129,5 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         if len(named) != 1:
             raise PluginError(f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it.")
         routes[task] = lenient[named[0]]
-    found: list[Verifier] = [letter, closed, region, FormatOfSample(), ReasoningLength(LENGTH_WINDOWS), ByTask("accuracy", routes)]
+    found: list[Verifier] = [letter, closed, region, FormatOfSample(), LengthOfSample(), ByTask("accuracy", routes)]
     return {verifier.name: verifier for verifier in found}

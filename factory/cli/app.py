@@ -24,11 +24,14 @@ from factory.errors import FactoryError, Interrupted
 INTERNAL_ERROR = 70
 """Exit code of a bug of ours (sysexits.h EX_SOFTWARE)."""
 
-EPILOG = """Exit codes:  0 done  ·  1 failed, or a check found faults  ·  2 wrong setting, flag or recipe  ·  3 data
- ·  4 pack or stage kind  ·  5 model  ·  6 verifiers failed too often  ·  7 training cannot go on
- ·  8 registry or run folder  ·  70 a bug in factory  ·  130 stopped, the same command resumes
-
-Files:  everything lies under FACTORY_HOME (default ~/.factory). No network unless --online is given."""
+EPILOG = "\n\n".join(
+    (
+        "Exit codes: 0 done, 1 failed or a check found faults, 2 wrong setting, flag or recipe, 3 data, 4 pack or stage kind, 5 model,",
+        "6 verifiers failed too often, 7 training cannot go on, 8 registry or run folder, 70 a bug in factory,",
+        "130 stopped: the same command resumes. See docs/exit-codes.md.",
+        "Everything lies under FACTORY_HOME (default ~/.factory). No network unless --online is given.",
+    )
+)
 
 # ClickException lies in click or inside typer, depending on typer's version; its public child leads to it.
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -79,17 +79,13 @@ def outcome_json(made: BuildPlan, result: dict[str, Any], report: Path | None) -
 
 def show_outcome(outcome: dict[str, Any]) -> None:
     """Print the table of stages and the next commands to type."""
-    result, chosen = outcome["result"], outcome["result"].get("chosen")
+    result, chosen, model = outcome["result"], outcome["result"]["chosen"], outcome["result"]["model"]
     columns = ("stage", "test", "95 % interval", "validation", "against", "difference", "95 % interval ", "n", "")
     say(table(columns, [_row(row, chosen) for row in outcome["stages"]], title="Held-out results (%)", right=("test", "validation", "difference", "n")))
-    say(f"chosen   {chosen} (the best on validation; test is only reported)")
-    for note in result.get("notes", ()):
-        say(f"note     {note}")
-    model = result.get("model") or {}
-    say(f"run      {outcome['folder']}", f"report   {outcome['report'] or 'not written'}", f"metrics  {outcome['metrics']}")
-    if model.get("path"):
-        say(f"model    {model['path']}")
-    if model.get("id"):
+    say(f"chosen   {chosen} ({result['rule']}; test is only reported)")
+    folder = Path(outcome["folder"])
+    say(f"run      {folder}", f"model    {folder / model['path']}", f"report   {outcome['report'] or 'not written'}", f"metrics  {outcome['metrics']}")
+    if "id" in model:
         say(f"next     factory models show {model['id']}", f"         factory export {model['id']} OUT_FOLDER")
 
 
@@ -97,7 +93,7 @@ def _row(row: dict[str, Any], chosen: str | None) -> tuple[Any, ...]:
     paired = row["paired"]
     difference = paired.get("diff")
     return (
-        row["stage"], percent(row["value"]), interval(row["ci"]), percent(row["validation"]), paired.get("against", ""),
+        row["stage"], percent(row["value"]), interval(row["ci"]), percent(row["validation"]), paired.get("against") or "",
         "" if difference is None else f"{100 * difference:+.1f}", interval(paired.get("diff_ci"), signed=True), row["n"],
         "chosen" if row["stage"] == chosen else "",
     )  # fmt: skip

@@ -60,8 +60,8 @@ def show(name: Name, as_json: options.Json = False) -> None:
         return
     say(
         f"{manifest.title}  ({manifest.name} {manifest.version}, {entry.origin})",
-        f"for       {manifest.intended_use}",
-        f"not for   {manifest.not_for}",
+        f"for       {manifest.intended_use.strip()}",
+        f"not for   {manifest.not_for.strip()}",
         f"licence   {manifest.license}",
         f"provides  {', '.join(manifest.provides)}; modality {manifest.modality}",
         f"folder    {folder}",

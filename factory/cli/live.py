@@ -80,22 +80,22 @@ class LiveView:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        label = f"[{event.index}/{event.total}] {event.step}" if event.step else ""
+        label = f"[{event.index + 1}/{event.total}] {event.step}" if event.step else ""
         if event.kind == "check":
-            self._line(f"checked  {_words(event.values)}")
+            self._line(f"checking {event.values.get('what', '')}")
         elif event.kind == "step-skip":
             self._line(f"{label}  finished before, kept")
         elif event.kind == "step-start":
-            self._begin(label)
+            self._begin(label, str(event.values.get("why", "")))
         elif event.kind == "progress":
             self._progress(event.values)
         elif event.kind == "step-end":
             self._line(f"{label}  done in {span(float(event.values.get('seconds', self.clock() - self.started_s)))}  {_words(event.values.get('metrics', {}))}")
 
-    def _begin(self, label: str) -> None:
+    def _begin(self, label: str, why: str) -> None:
         self.label, self.pace, self.started_s, self.last_line_s = label, Pace(self.clock), self.clock(), -LINE_EVERY_S
         if self.live is None:
-            self._line(f"{label}  started")
+            self._line(f"{label}  started" + (f" ({why})" if why else ""))
         else:
             self._show(f"{label}  starting")
 

@@ -54,8 +54,8 @@ def show(name: Name, as_json: options.Json = False) -> None:
         lineage_text(record),
         table(("stage", "split", "metric", "value", "95 % interval", "n"), _eval_rows(record.evals), right=("value", "n")),
         f"licence   {record.licence}",
-        f"for       {record.intended_use}",
-        f"not for   {record.not_for}",
+        f"for       {record.intended_use.strip()}",
+        f"not for   {record.not_for.strip()}",
         f"built     {record.created}, run {record.run}",
         f"files     {path}",
         *(f"note      {note}" for note in record.notes),
@@ -129,5 +129,5 @@ def bases(as_json: options.Json = False) -> None:
     if as_json:
         emit_json([asdict(record) for record in records.values()])
         return
-    cells = [(r.name, r.hub_id, r.modality, count(r.num_params), r.licence, r.title) for r in records.values()]
+    cells = [(r.name, r.hub_id, r.modality, count(r.num_params) if r.num_params else "", r.licence, r.title) for r in records.values()]
     say(table(("name", "hub id", "modality", "parameters", "licence", "what it is"), cells, right=("parameters",)))

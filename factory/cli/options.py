@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from factory.config.compose import Composed
 
 Domain = Annotated[str | None, typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`.")]
-Recipe = Annotated[str | None, typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file.  [default: embedded]")]
+Recipe = Annotated[str | None, typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file; without it `embedded`.")]
 Base = Annotated[
     str | None,
     typer.Option("--base", "-b", help="Base model: embedded-text, embedded-vl, a folder, or with --online a hub id."),

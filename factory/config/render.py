@@ -56,7 +56,7 @@ def echo(composed: Composed) -> list[dict[str, str]]:
     """What the command line set, as it was understood: key, value and type (`012` is 10, int)."""
     rows = []
     for key, chain in composed.provenance.items():
-        if chain[-1].layer == "command line":
+        if chain[-1].layer == "command line" and key not in ("domain", "recipe"):
             value = chain[-1].value
             rows.append({"key": key, "value": spell(value), "type": "null" if value is None else type(value).__name__, "flag": chain[-1].where})
     return rows

@@ -11,6 +11,7 @@ import csv
 import json
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -140,7 +141,7 @@ def _array_rows(handle: IO[bytes]) -> Iterator[Row]:
                 reason = f"the array is truncated or not valid JSON at element {number + 1}{at}. Copy the file again."
                 raise RowFault("file", reason)
             # Doubling the window keeps re-parsing of one large element linear on the whole.
-            window += more + "".join(part for part, _ in zip(chunks, range(len(window) // CHUNK_CHARS)))
+            window += more + "".join(islice(chunks, len(window) // CHUNK_CHARS))
             if len(window) > MAX_LINE_BYTES:
                 raise RowFault("file", f"element {number + 1} is not valid JSON within {MAX_LINE_BYTES} characters ({problem}).")
             continue

@@ -124,7 +124,7 @@ class RowReport:
             self.first_bad.append(bad)
         self._write_aside(bad)
         if self.on_bad_row == "stop":
-            raise DataError(f"{bad}. Mend the row, or set data.on_bad_row=quarantine to set such rows aside.")
+            raise DataError(f"{bad} Mend the row, or set data.on_bad_row=quarantine to set such rows aside.")
         if self.num_rows >= MIN_ROWS_FOR_EARLY_STOP:
             self._check_rows()
 

@@ -25,7 +25,12 @@ def worker_env(base: Mapping[str, str], *, threads: int, online: bool, num_gpus:
     env = dict(base) | NO_TELEMETRY
     env |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     # A fixed hash seed: the order of a set must not decide which tokens merge first.
-    env |= {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    env |= {
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
     if not online:
         env |= OFFLINE
     if num_gpus == 0:

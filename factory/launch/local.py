@@ -1,4 +1,4 @@
-"""Start a worker on this machine: one process directly, several through torchrun. Supervise it, forward signals, leave nothing behind."""
+"""Start a worker on this machine, one process directly or several through torchrun; supervise it, and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which base a build means: embedded, a folder on disk, or a hub model (downloaded before, or to be downloaded). No network here."""
+"""Which base a build means: embedded, a folder on disk, or a hub model (here, or to be downloaded). No network here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first step: put the base model into the run. Embedded bases are created, others are referenced where they lie, never copied."""
+"""The first step: put the base model into the run. Embedded bases are created, others are linked where they lie, never copied."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ def check_folder(folder: Path) -> None:
     """A folder that the factory may load. Raises ModelError: what is missing, and what to do."""
     for wanted in ("config.json", "tokenizer_config.json"):
         if not (folder / wanted).is_file():
-            raise ModelError(f"{folder}: has no {wanted}, so it is not a whole transformers model folder. Copy it again, with its tokenizer.")
+            raise ModelError(
+                f"{folder}: has no {wanted}, so it is no whole transformers model folder. Copy it again, with its tokenizer."
+            )
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        hint = f" It holds {', '.join(pickled[:3])}, which can run code when loaded and is never read: convert it." if pickled else ""
+        hint = f" It holds {', '.join(pickled[:3])}, which is never read because it can run code: convert it." if pickled else ""
         raise ModelError(f"{folder}: has no *.safetensors weights.{hint} Point at a folder that save_pretrained wrote.")
 
 
@@ -56,7 +58,9 @@ def _download(base: Mapping[str, Any]) -> Path:
     try:
         return Path(snapshot_download(base["hub_id"], revision=base["revision"], allow_patterns=list(_HUB_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as err:
-        raise ModelError(f"{base['hub_id']}: the download failed: {err}. Check the name, the licence agreement and the network.") from err
+        raise ModelError(
+            f"{base['hub_id']}: the download failed: {err}. Check the name, the licence agreement and the network."
+        ) from err
 
 
 class _TrainingItems:

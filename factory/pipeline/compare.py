@@ -42,7 +42,9 @@ def read_scores(path: Path) -> dict[str, float]:
         raise DataError(f"{path}: cannot be read: {err}. Delete the step's folder and run the build again.") from err
     for number, row in enumerate(rows, 1):
         if row["id"] in scores:
-            raise DataError(f"{path}:{number}: sample id '{row['id']}' occurs twice. Ids of held-out samples must be unique; mend the pack.")
+            raise DataError(
+                f"{path}:{number}: sample id '{row['id']}' occurs twice. Ids of held-out samples must be unique; mend the pack."
+            )
         if not Status(row["status"]).is_masked:
             scores[row["id"]] = float(row["score"])
     return scores
@@ -68,7 +70,8 @@ def paired_difference(before: Mapping[str, float], after: Mapping[str, float], *
     n, rng = len(shared), np.random.default_rng(seed)
     rows = max(1, CHUNK // n)
     means = [
-        differences_N[rng.integers(0, n, size=(min(rows, resamples - start), n))].mean(axis=1) for start in range(0, resamples, rows)
+        differences_N[rng.integers(0, n, size=(min(rows, resamples - start), n))].mean(axis=1)
+        for start in range(0, resamples, rows)
     ]
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Difference(math.fsum(differences_N.tolist()) / n, float(low), float(high), n)

@@ -40,7 +40,7 @@ class Device:
 
 CPU_THREAD = Device(
     "cpu-1-thread", 40e9, 15e9, 0.02,
-    "0.59 M parameters: 13 k trained and 13 k sampled tokens/s on one AVX-512 thread; 1.08 M: 6.5 k trained (measured, guides/feasibility 11, 12)",
+    "measured on one AVX-512 thread: 0.59 M parameters, 13 k trained and 13 k sampled tokens/s; 1.08 M, 6.5 k trained",
 )  # fmt: skip
 GPU = Device(
     "gpu", 2e14, 4e12, 0.15,
@@ -75,7 +75,7 @@ def estimate(plan: StagePlan, facts: ModelFacts, device: Device, *, processes: i
 
 
 def disk_bytes(facts: ModelFacts, *, precision: str, role: str, is_in_place: bool, adapter_rank: int | None) -> int:
-    """Bytes a step needs while it runs: the model it leaves, and for training a checkpoint of weights and two Adam moments in fp32.
+    """Bytes a step needs while it runs: its model, and for training a checkpoint of weights and two Adam moments in fp32.
 
     A checkpoint is replaced only after the next is complete, so two are counted. Adapters: as in `stages.models.facts`, about
     rank x hidden x 23 parameters per layer. Evals: 1 KiB for each sampled answer is below a megabyte and left out.
@@ -92,7 +92,7 @@ def disk_bytes(facts: ModelFacts, *, precision: str, role: str, is_in_place: boo
 
 
 def read_calibration(path: Path) -> dict[str, float]:
-    """`<device>/<kind>` -> median of measured / estimated; empty when nothing was measured or the file is damaged (it is a cache)."""
+    """`<device>/<kind>` -> median of measured / estimated; empty when nothing was measured or the cache is damaged."""
     if not path.is_file():
         return {}
     try:

@@ -1,7 +1,7 @@
 """What decides whether a finished step may be kept: a hash over everything that could change its outputs.
 
-A fingerprint covers: the step's kind and the source it runs, its resolved settings with seed and precision, the fingerprint of the
-step it starts from, the pack's files, the user's data, and the versions of the libraries that do the arithmetic.
+A fingerprint covers: the step's kind and the source it runs, its resolved settings with seed and precision, the fingerprint of
+the step it starts from, the pack's files, the user's data, and the versions of the libraries that do the arithmetic.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from factory.registry.files import sha256_file, sha256_json, walk
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 HASHED_BYTES = 64 << 20
-"""Of the user's data and of a base folder, files are hashed (smallest first) up to this total; the rest count by size and time."""
+"""Of the user's data and of a base folder, files are hashed (smallest first) up to this total; others count by size and time."""
 UNREAD = {"eval": ("bootstrap",), "pool": ("workers",)}
-"""Settings that no step's outputs depend on: the intervals are computed after the steps, and a verdict does not depend on its worker."""
+"""Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker."""
 _SHARED_SOURCE = ("contracts.py", "rewards", "data")
 
 
@@ -45,7 +45,7 @@ def hash_source(folder: Path, *, recursive: bool = True) -> str:
 
 @cache
 def shared_source() -> str:
-    """Hash of what every stage runs on: the contracts, the rewards, the readers, the chat templates and the engine under the stages."""
+    """Hash of what every stage runs on: contracts, rewards, readers, chat templates and the engine under the stages."""
     root = Path(factory.__file__).parent
     parts = {name: hash_source(root / name) if (root / name).is_dir() else sha256_file(root / name) for name in _SHARED_SOURCE}
     parts["stages"] = sha256_json([sha256_file(path) for path in sorted((root / "stages").glob("*.py"))])
@@ -77,11 +77,15 @@ def files_identity(paths: Sequence[str | Path], *, online: bool = False) -> dict
         if not path.exists():
             raise DataError(f"{given}: no such file or folder. Check data.paths (--data).")
         inside = [path] if path.is_file() else [path / name for name in walk(path)]
-        found += [(file.stat().st_size, str(file if path.is_file() else Path(given) / file.relative_to(path)), file) for file in inside]
+        found += [
+            (file.stat().st_size, str(file if path.is_file() else Path(given) / file.relative_to(path)), file) for file in inside
+        ]
     identity, hashed = {}, 0
     for size, name, file in sorted(found, key=lambda row: row[:2]):
         hashed += size
-        identity[name] = f"sha256:{sha256_file(file)}" if hashed <= HASHED_BYTES else f"size+mtime:{size}:{file.stat().st_mtime_ns}"
+        identity[name] = (
+            f"sha256:{sha256_file(file)}" if hashed <= HASHED_BYTES else f"size+mtime:{size}:{file.stat().st_mtime_ns}"
+        )
     return dict(sorted((hub | identity).items()))
 
 
@@ -116,4 +120,3 @@ def changed_parts(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "")
         elif a != b:
             found.append(label)
     return found
-

@@ -1,6 +1,6 @@
 """After the last step: choose the stage to keep, compare the stages, write result.json, register the model.
 
-The choice looks at the validation split only; what is reported is the test split (docs/decisions: the test split chooses nothing).
+The choice looks at the validation split only; what is reported is the test split, which chooses nothing.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ Locks = Mapping[str, Mapping[str, Any]]
 """Step name -> content of its stage.lock."""
 
 
-def finish_build(plan: BuildPlan, locks: Locks) -> dict[str, Any]:
+def finish_build(plan: BuildPlan, locks: Locks, *, is_registered: bool = True) -> dict[str, Any]:
     """Write metrics.jsonl and result.json of the run and register the kept model. Returns the content of result.json."""
     rows = result_rows(plan)
     chosen = choose(rows)
     for row in rows:
         row["chosen"] = row["stage"] == chosen
     result: dict[str, Any] = {
-        "chosen": chosen, "rule": "highest validation value of the stages that are no control; the earlier stage on a tie", "rows": rows,
+        "chosen": chosen, "rows": rows,
+        "rule": "highest validation value of the stages that are no control; the earlier stage on a tie",
     }  # fmt: skip
     step = next(step for step in plan.steps if step.step.stage == chosen and step.step.role != "eval")
     model = locks[step.name]["outputs"]["model"]
     result["model"] = {"step": step.name, "path": f"stages/{step.name}/{model}"}
-    record = register(plan, locks, step, rows)
-    result["model"]["id"] = record.id
+    if is_registered:
+        result["model"]["id"] = register(plan, locks, step, rows).id
     _gather_metrics(plan)
     write_json(plan.folder.root / "result.json", result)
     return result
 
 
 def result_rows(plan: BuildPlan) -> list[dict[str, Any]]:
-    """One row per measured stage, base first: test value with interval, validation value, paired differences to its start and to the base."""
+    """One row per measured stage, base first: test value, validation value, paired differences to its start and to the base."""
     by_name = {step.name: step for step in plan.steps}
     measured = {step.step.start: step for step in plan.steps if step.step.role == "eval"}
     settings, rows = plan.config.eval, []
@@ -85,7 +86,9 @@ def choose(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     candidates = [row for row in rows if not row["control"] and row["validation"] is not None]
     if not candidates:
-        raise RegistryError("no stage has a validation value: every verdict failed or the validation split is empty. See statuses in eval.json.")
+        raise RegistryError(
+            "no stage has a validation value: every verdict failed or the validation split is empty. See statuses in eval.json."
+        )
     # max() returns the first of equal items, and rows are in the order of the recipe.
     return max(candidates, key=lambda row: row["validation"])["stage"]
 
@@ -100,7 +103,8 @@ def register(plan: BuildPlan, locks: Locks, step: PlannedStep, rows: Sequence[Ma
         base={"ref": plan.base.ref, "hash": base_hash, "hub_id": plan.base.hub_id, "revision": plan.config.revision,
               "licence": plan.base.licence or "unknown: read the base's own licence"},
         artifacts={}, lineage=tuple(_lineage(planned, locks[planned.name]) for planned in plan.steps), config=plan.composed.plain,
-        seed=plan.config.seed, versions=plan.versions, data={"pack": plan.pack, "files": plan.data, "sources": list(manifest.data)},
+        seed=plan.config.seed, versions=plan.versions,
+        data={"pack": plan.pack, "files": plan.data, "sources": list(manifest.data)},
         evals={stage: {"test": _figures(row), "validation": {"name": row["metric"], "value": row["validation"]}}
                for stage, row in splits.items()},
         licence=manifest.license, intended_use=manifest.intended_use, not_for=manifest.not_for, run=plan.run, created=now(),
@@ -125,7 +129,9 @@ def _gather_metrics(plan: BuildPlan) -> None:
     for step in plan.steps:
         path = plan.folder.final(step.name) / "metrics.jsonl"
         if path.is_file():
-            lines += [json.dumps({"stage": step.name, **json.loads(line)}) for line in path.read_text(encoding="utf-8").splitlines()]
+            lines += [
+                json.dumps({"stage": step.name, **json.loads(line)}) for line in path.read_text(encoding="utf-8").splitlines()
+            ]
     write_atomic(plan.folder.root / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
 

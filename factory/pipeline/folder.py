@@ -1,8 +1,8 @@
 """A run's folder: the lock that one conductor holds, and steps that are either complete or partial, never in between.
 
-    stages/02-cpt.partial/   being written, or left by a kill (checkpoints inside resume); job.json names its fingerprint
-    stages/02-cpt/           complete; stage.lock holds inputs, parameters and outputs, each hashed
-    stages/stale/…           complete, but of other settings; put back when those settings return
+stages/02-cpt.partial/   being written, or left by a kill (checkpoints inside resume); job.json names its fingerprint
+stages/02-cpt/           complete; stage.lock holds inputs, parameters and outputs, each hashed
+stages/stale/…           complete, but of other settings; put back when those settings return
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class RunFolder:
                 if time.monotonic() >= deadline:
                     holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
                     raise RegistryError(
-                        f"{self.root}: another build is writing this run (process {holder}). Wait for it, stop it, or give this one --run NAME."
+                        f"{self.root}: another build is writing this run (process {holder}). "
+                        "Wait for it, stop it, or give this one --run NAME."
                     ) from err
                 time.sleep(0.05)
 
@@ -126,9 +127,10 @@ class RunFolder:
             return None
 
     def begin(self, step: str, job: Mapping[str, Any], *, may_resume: bool) -> Path:
-        """The partial folder for a step with its job.json; one of another fingerprint (or that cannot resume) is emptied first."""
+        """The partial folder for a step with its job.json; one that cannot be resumed is emptied first."""
         folder = self.partial(step)
-        if folder.exists() and not (may_resume and self._partial_fingerprint(step) == job["fingerprint"]):
+        # Without a checkpoint there is nothing to resume, only rows that would be written twice.
+        if folder.exists() and not (may_resume and self._resumes(step, str(job["fingerprint"]))):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (OUTPUTS, ERROR, STAGE_LOCK):
@@ -136,7 +138,9 @@ class RunFolder:
         write_json(folder / JOB, job)
         return folder
 
-    def finish(self, step: str, fingerprint: str, parameters: Mapping[str, Any], inputs: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def finish(
+        self, step: str, fingerprint: str, parameters: Mapping[str, Any], inputs: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
         """Hash the outputs, write stage.lock, and give the folder its final name. Returns the lock's content."""
         folder = self.partial(step)
         outputs = read_json(folder / OUTPUTS)
@@ -145,7 +149,8 @@ class RunFolder:
         if (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder / CHECKPOINTS)
         lock = {
-            "step": step, "fingerprint": fingerprint, "parameters": dict(parameters), "inputs": dict(inputs), "seconds": round(seconds, 3),
+            "step": step, "fingerprint": fingerprint, "parameters": dict(parameters), "inputs": dict(inputs),
+            "seconds": round(seconds, 3),
             "outputs": {**outputs, **hash_outputs(folder, outputs.get("model"))},
         }  # fmt: skip
         write_json(folder / STAGE_LOCK, lock)

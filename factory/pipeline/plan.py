@@ -15,7 +15,14 @@ from factory.errors import ConfigError
 from factory.launch.devices import num_gpus
 from factory.pipeline import estimate as est
 from factory.pipeline.base_ref import BaseRef, find_base_ref
-from factory.pipeline.fingerprint import files_identity, hash_source, identity_of_settings, library_versions, shared_source, stage_source
+from factory.pipeline.fingerprint import (
+    files_identity,
+    hash_source,
+    identity_of_settings,
+    library_versions,
+    shared_source,
+    stage_source,
+)
 from factory.pipeline.folder import RunFolder
 from factory.pipeline.steps import Step, order_steps
 from factory.plugins import find_pack, load_pack, load_stage, pack_folder
@@ -102,13 +109,14 @@ class BuildPlan:
         """Content of plan.json."""
         return {
             "run": self.run, "device": self.device.name, "device_source": self.device.source, "seconds": round(self.seconds, 1),
-            "disk_bytes": self.disk_bytes, "peak_memory_bytes": self.peak_memory_bytes, "base": {"ref": self.base.ref, "how": self.base.how},
-            "pack": dict(self.pack), "data": dict(self.data), "versions": dict(self.versions), "steps": [step.to_json() for step in self.steps],
+            "disk_bytes": self.disk_bytes, "peak_memory_bytes": self.peak_memory_bytes,
+            "base": {"ref": self.base.ref, "how": self.base.how}, "pack": dict(self.pack), "data": dict(self.data),
+            "versions": dict(self.versions), "steps": [step.to_json() for step in self.steps],
         }  # fmt: skip
 
 
 def run_name(composed: Composed) -> str:
-    """`<domain>-<recipe>-s<seed>-<8 digits of the config's hash>`: the same command names the same run, which is how it resumes."""
+    """`<domain>-<recipe>-s<seed>-<8 digits of the config's hash>`: the same command names the same run, hence resumes it."""
     config = composed.config
     recipe = re.sub(r"[^A-Za-z0-9._-]+", "-", config.recipe.rsplit("/", 1)[-1].removesuffix(".yaml")).strip("-.") or "recipe"
     domain = re.sub(r"[^A-Za-z0-9._-]+", "-", config.domain)
@@ -135,7 +143,8 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
     pack, folder = load_pack(config.domain), pack_folder(find_pack(config.domain))
     base = find_base_ref(config.base, config.revision, pack.manifest.modality, online=config.online)
     facts_of_pack = {
-        "name": pack.manifest.name, "version": pack.manifest.version, "license": pack.manifest.license, "hash": hash_source(folder),
+        "name": pack.manifest.name, "version": pack.manifest.version, "license": pack.manifest.license,
+        "hash": hash_source(folder),
     }  # fmt: skip
     data = files_identity(config.data.paths, online=config.online)
     versions, device = library_versions(), est.device_for(num_gpus())
@@ -182,13 +191,26 @@ def _parameters(step: Step, composed: Composed, base: BaseRef, shared: Mapping[s
     if step.role == "base":
         model = {"how": base.how, "ref": base.hub_id or ("" if base.folder else base.ref), "revision": composed.config.revision}
         if base.is_in_place:
-            # The user's own weights depend on nothing of ours. A hub model counts by name: its files are not here before the first run.
+            # The user's own weights depend on nothing of ours. A hub model counts by name: before the first run it is not here.
             files = files_identity([base.folder]) if base.how == "folder" and base.folder is not None else {}
             return {"kind": "base", "base": model, "files": {Path(name).name: digest for name, digest in files.items()}}
-        return {"kind": "base", "base": model, "seed": composed.config.seed, "pack_options": dict(composed.plain["pack"]), **shared}
+        return {
+            "kind": "base",
+            "base": model,
+            "seed": composed.config.seed,
+            "pack_options": dict(composed.plain["pack"]),
+            **shared,
+        }
     own = {} if step.role == "eval" else composed.plain["stages"][step.stage]
     settings = identity_of_settings(composed.plain, step.role)
-    return {"kind": step.kind, "code": stage_source(load_stage(step.kind)), "config": own, "build": settings, "start": start, **shared}
+    return {
+        "kind": step.kind,
+        "code": stage_source(load_stage(step.kind)),
+        "config": own,
+        "build": settings,
+        "start": start,
+        **shared,
+    }
 
 
 def _disk(step: Step, composed: Composed, base: BaseRef) -> int:

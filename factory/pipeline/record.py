@@ -35,7 +35,10 @@ def factory_commit() -> dict[str, Any] | None:
         tracked = _git(root, "ls-files", "factory/contracts.py")
         if not tracked:
             return None
-        return {"commit": _git(root, "rev-parse", "HEAD"), "is_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "commit": _git(root, "rev-parse", "HEAD"),
+            "is_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -60,9 +63,13 @@ def start_record(plan: BuildPlan, env: Mapping[str, str], arguments: Sequence[st
         except RegistryError:
             before = {}
     record = {
-        "run": plan.run, "command": command_line(arguments or sys.argv), "domain": plan.config.domain, "recipe": plan.config.recipe,
-        "seed": plan.config.seed, "versions": {"factory": factory.__version__, **plan.versions}, "python": platform.python_version(),
-        "platform": {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "device": plan.device.name},
+        "run": plan.run, "command": command_line(arguments or sys.argv), "domain": plan.config.domain,
+        "recipe": plan.config.recipe,
+        "seed": plan.config.seed, "versions": {"factory": factory.__version__, **plan.versions},
+        "python": platform.python_version(),
+        "platform": {
+            "system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "device": plan.device.name,
+        },
         "environment": {name: env[name] for name in RECORDED if name in env}, "git": factory_commit(),
         "started": before.get("started", now()), "ended": None, "status": "running",
         "sessions": [*before.get("sessions", []), {"started": now(), "ended": None, "status": "running"}],

@@ -1,6 +1,6 @@
 """Conduct a build: run each step in its own worker, skip what is finished, survive being killed at any moment. No torch here.
 
-    result = run_build(make_plan(compose("pathology")))     # the same call again resumes, or does nothing
+result = run_build(make_plan(compose("pathology")))     # the same call again resumes, or does nothing
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from factory.launch.environment import worker_env
 from factory.launch.local import Exit, StopFlag, caught_signals, run_worker, worker_command
 from factory.pipeline.estimate import add_calibration, estimate
 from factory.pipeline.events import Event, OnEvent, silent
-from factory.pipeline.finish import finish_build, plan_row
 from factory.pipeline.fingerprint import settings_of
+from factory.pipeline.finish import finish_build, plan_row
 from factory.pipeline.folder import ERROR, JOB, OUTPUTS
 from factory.pipeline.plan import BuildPlan, PlannedStep
 from factory.pipeline.record import end_record, start_record
@@ -32,12 +32,15 @@ LOG_TAIL_LINES = 15
 WORKER = "factory.pipeline.worker"
 
 
-def run_build(plan: BuildPlan, *, on_event: OnEvent = silent, arguments: Sequence[str] = ()) -> dict[str, Any]:
+def run_build(
+    plan: BuildPlan, *, on_event: OnEvent = silent, arguments: Sequence[str] = (), register: bool = True
+) -> dict[str, Any]:
     """Run every step that is not finished, then choose, compare and register. Returns the content of result.json.
 
     Args:
         on_event: told of every step as it starts, progresses and ends; see events.py.
         arguments: the command line to record; sys.argv when empty.
+        register: put the kept model into the registry; off for a mere measurement.
 
     Raises:
         RegistryError: another build holds the run, or the disk is too full.
@@ -45,11 +48,12 @@ def run_build(plan: BuildPlan, *, on_event: OnEvent = silent, arguments: Sequenc
         TrainingError: a worker was killed or ended without saying why.
         FactoryError: whatever a step raised, with its own class.
     """
-    return _Conductor(plan, on_event).run(arguments)
+    return _Conductor(plan, on_event, register).run(arguments)
 
 
 class _Conductor:
-    def __init__(self, plan: BuildPlan, on_event: OnEvent) -> None:
+    def __init__(self, plan: BuildPlan, on_event: OnEvent, register: bool) -> None:
+        self.is_registered = register
         self.plan, self.folder, self.on_event = plan, plan.folder, on_event
         self.stop = StopFlag()
         self.locks: dict[str, dict[str, Any]] = {}
@@ -62,7 +66,9 @@ class _Conductor:
             try:
                 result = self._run_all()
             except BaseException as err:
-                end_record(self.folder, record, "interrupted" if isinstance(err, Interrupted) else f"failed: {type(err).__name__}")
+                end_record(
+                    self.folder, record, "interrupted" if isinstance(err, Interrupted) else f"failed: {type(err).__name__}"
+                )
                 raise
             end_record(self.folder, record, "finished")
             self._tell("build-end", values={"result": result})
@@ -80,7 +86,7 @@ class _Conductor:
         for index, step in enumerate(self.plan.steps):
             self._refuse_when_stopped()
             self._step(index, step)
-        result = finish_build(self.plan, self.locks)
+        result = finish_build(self.plan, self.locks, is_registered=self.is_registered)
         self._tell("result", values=result)
         return result
 
@@ -93,7 +99,7 @@ class _Conductor:
             )
 
     def _clear_leftovers(self) -> None:
-        """Finished steps that the plan no longer has go to `stale/`, so that reports show this build only; partial ones are removed."""
+        """Finished steps that the plan no longer has go to `stale/`, where no report looks; partial ones are removed."""
         names = {step.name for step in self.plan.steps}
         for name in self.folder.finished():
             if name not in names:
@@ -123,7 +129,9 @@ class _Conductor:
         self.locks[step.name] = self.folder.finish(step.name, step.fingerprint, step.parameters, inputs, seconds)
         if state.why != "resumes":
             self._calibrate(step, seconds, processes)
-        self._tell("step-end", **place, values={"seconds": seconds, "metrics": self.locks[step.name]["outputs"].get("metrics", {})})
+        self._tell(
+            "step-end", **place, values={"seconds": seconds, "metrics": self.locks[step.name]["outputs"].get("metrics", {})}
+        )
 
     def _feeds_a_run(self, step: PlannedStep) -> bool:
         """True when a step that will run reads this one's model; then every byte of it is checked first."""
@@ -136,7 +144,8 @@ class _Conductor:
     def _job(self, step: PlannedStep) -> dict[str, Any]:
         plain, config = self.plan.composed.plain, self.plan.config
         job = {
-            "role": step.step.role, "step": step.name, "stage": step.step.stage, "kind": step.step.kind, "fingerprint": step.fingerprint,
+            "role": step.step.role, "step": step.name, "stage": step.step.stage, "kind": step.step.kind,
+            "fingerprint": step.fingerprint,
             "domain": config.domain, "seed": config.seed, "request": self._request(), "build": settings_of(plain, step.step.role),
         }  # fmt: skip
         if step.step.role == "base":
@@ -163,7 +172,8 @@ class _Conductor:
         if path.is_file() and read_json(path).get("fingerprint") == fingerprint:
             return
         job = {"role": "check", "step": "overlap check", "kind": "check", "stage": "check", "fingerprint": fingerprint,
-               "domain": config.domain, "seed": config.seed, "request": self._request(), "build": {"eval": plain["eval"]}}  # fmt: skip
+               "domain": config.domain, "seed": config.seed, "request": self._request(),
+               "build": {"eval": plain["eval"]}}  # fmt: skip
         self._tell("check", values={"what": "train/eval overlap"})
         workdir = self.folder.begin("check", job, may_resume=False)
         self._work("overlap check", workdir, 1, lambda: None)
@@ -172,7 +182,9 @@ class _Conductor:
 
     def _work(self, name: str, workdir: Path, processes: int, on_poll: Any) -> None:
         command = worker_command(WORKER, [str(workdir / JOB)], processes)
-        end = run_worker(command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=on_poll, stop=self.stop)
+        end = run_worker(
+            command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=on_poll, stop=self.stop
+        )
         if end.code == 0 and (workdir / OUTPUTS).is_file():
             return
         raise self._failure(name, workdir, end)
@@ -186,9 +198,14 @@ class _Conductor:
             known = kind if isinstance(kind, type) and issubclass(kind, FactoryError) else FactoryError
             return known(f"{name}: {row['message']}")
         cause = f"was killed by {end.signal_name}" if end.signal_name else f"ended with status {end.code} and no message"
-        hint = " The system kills the largest process when memory runs out: see peak memory in `factory plan`." if end.code == -9 else ""
+        hint = (
+            " The system kills the largest process when memory runs out: see peak memory in `factory plan`."
+            if end.code == -9
+            else ""
+        )
         return TrainingError(
-            f"{name}: the worker {cause}.{hint} Run the same command again to resume. The log ends ({workdir / 'log.txt'}):\n{log_tail(workdir)}"
+            f"{name}: the worker {cause}.{hint} Run the same command again to resume. "
+            f"The log ends ({workdir / 'log.txt'}):\n{log_tail(workdir)}"
         )
 
     def _interrupted(self, name: str) -> Interrupted:
@@ -200,7 +217,9 @@ class _Conductor:
 
     def _calibrate(self, step: PlannedStep, seconds: float, processes: int) -> None:
         expected = estimate(step.plan, self.plan.base.facts, self.plan.device, processes=processes).seconds
-        add_calibration(self.plan.home.cache / "calibration.json", {f"{self.plan.device.name}/{step.step.kind}": seconds / expected})
+        add_calibration(
+            self.plan.home.cache / "calibration.json", {f"{self.plan.device.name}/{step.step.kind}": seconds / expected}
+        )
 
     def _tell(self, kind: str, *, step: str = "", index: int = 0, total: int = 0, values: dict[str, Any] | None = None) -> None:
         self.on_event(Event(kind, step, index, total, values or {}))

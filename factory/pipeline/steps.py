@@ -70,9 +70,13 @@ def resolve_starts(stages: Mapping[str, Any]) -> dict[str, str]:
                 f"Use one of: {', '.join([BASE, *starts])}."
             )
         if wanted != BASE and wanted not in starts:
-            raise ConfigError(f"stages.{name}.start is '{wanted}', which comes later in the recipe. List '{wanted}' before '{name}'.")
+            raise ConfigError(
+                f"stages.{name}.start is '{wanted}', which comes later in the recipe. List '{wanted}' before '{name}'."
+            )
         if wanted != BASE and not _makes_model(stages[wanted]):
-            raise ConfigError(f"stages.{name}.start is '{wanted}', which makes no model. Start from a stage that trains, or from base.")
+            raise ConfigError(
+                f"stages.{name}.start is '{wanted}', which makes no model. Start from a stage that trains, or from base."
+            )
         starts[name] = wanted
         if _makes_model(config) and not config.control:
             default = name
@@ -99,4 +103,6 @@ def _refuse_circles(stages: Mapping[str, Any]) -> None:
             path.append(name)
             name = stages[name].start
         if name == first:
-            raise ConfigError(f"stages start from each other in a circle: {' <- '.join([*path, first])}. Let one of them start from base.")
+            raise ConfigError(
+                f"stages start from each other in a circle: {' <- '.join([*path, first])}. Let one of them start from base."
+            )

@@ -36,6 +36,7 @@ class MetricsTail:
         self._offset += len(whole)
         return [row for line in whole.splitlines() if (row := _parse(line)) is not None]
 
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     """A row cut by a truncation reads as broken JSON; rows are only shown, so it is left out."""
     try:

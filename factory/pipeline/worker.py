@@ -107,7 +107,10 @@ def main(job_path: Path) -> int:
         return err.exit_code
     except Exception as err:
         traceback.print_exc()
-        _write_error(workdir, TrainingError(f"{job['step']} ({job['kind']}) raised {type(err).__name__}: {err}. The traceback is in log.txt."))
+        _write_error(
+            workdir,
+            TrainingError(f"{job['step']} ({job['kind']}) raised {type(err).__name__}: {err}. The traceback is in log.txt."),
+        )
         return BUG_EXIT
     logging.getLogger(__name__).info("%s done in %.1f s", job["step"], time.monotonic() - started)
     return 0

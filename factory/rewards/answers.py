@@ -90,12 +90,12 @@ def options_of(meta_options: Any) -> dict[str, str]:
 
 
 def gold_letter(reference: Any, options: Mapping[str, str]) -> str:
-    """The reference as a letter: a letter, or the text of exactly one option. Raises ValueError otherwise: the sample is faulty."""
+    """The reference as a letter: a letter, or the text of one option. Raises ValueError otherwise: the sample is faulty."""
     if isinstance(reference, str):
         choice = read_choice(reference, options)
         if choice.letter:
             return choice.letter
-    raise ValueError(f"the sample's reference {reference!r} is neither a letter of {'/'.join(options)} nor the text of one option")
+    raise ValueError(f"the sample's reference {reference!r} is neither one of {'/'.join(options)} nor the text of one option")
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Mixture:
     ) -> None:
         overrides = overrides or {}
         if not manifest_tasks:
-            raise ConfigError("the pack's manifest has no `tasks`; rewards need one or more with `verifiers`. Add them to pack.yaml.")
+            raise ConfigError("the pack's manifest has no `tasks`; rewards need at least one. Add it to pack.yaml.")
         for task in overrides:
             if task not in manifest_tasks:
                 raise ConfigError(f"mixture.{task}: the pack has no task '{task}'.{near_miss(task, manifest_tasks)} "

@@ -196,13 +196,13 @@ class Dispatcher(threading.Thread):
             raise PluginError(str(message["fatal"]))
         if "ready" in message:
             worker.is_ready = True
-            self._num_start_failures = 0
             self._on_ready(dict(message["ready"]), str(message["network"]))  # type: ignore[call-overload]
             return
         verdict = verdict_from_json(message["verdict"])  # type: ignore[arg-type]
         call = worker.calls.pop(0)
         if float(message["seconds"]) > self._config.timeout_s:  # type: ignore[arg-type]
             verdict = self._timeout_verdict()
+        self._num_start_failures = 0
         was_fresh = worker.num_done == 0
         worker.num_done += 1
         if message["retire"] or (not worker.calls and worker.num_done >= self._config.recycle_after):
@@ -220,12 +220,12 @@ class Dispatcher(threading.Thread):
 
     def _died(self, worker: WorkerProcess, how: str) -> None:
         """The worker is gone and was not told to go."""
-        if not worker.is_ready:
+        if not worker.is_ready or not (worker.calls or worker.num_done):
             self._start_failed(how, worker)
             return
         said = worker.last_output()
         if not worker.calls:
-            return
+            return  # killed from outside while idle: it is replaced
         running, *rest = worker.calls
         self._queue.extendleft(reversed(rest))
         if worker.num_done > 0 and running.num_tries == 0:
@@ -240,6 +240,6 @@ class Dispatcher(threading.Thread):
         if self._num_start_failures >= _MAX_START_FAILURES:
             printed = f"The last one printed: {said}. " if said else ""
             raise RewardError(
-                f"{self._num_start_failures} verifier workers of '{self._config.pack}' in a row ended while starting: {how}. "
+                f"{self._num_start_failures} verifier workers of '{self._config.pack}' in a row ended before their first call: {how}. "
                 f"{printed}Load the pack's verifiers in a plain Python to see why."
             )

@@ -45,6 +45,7 @@ class Tally:
         if len(recent) >= MIN_VERDICTS and rate > self._max_error_rate:
             raise RewardError(
                 f"verifier '{verifier}' of '{self._pack}' failed on {sum(recent)} of its last {len(recent)} verdicts "
-                f"({rate:.1%}; pool.max_error_rate is {self._max_error_rate:.1%}). Last reason: {verdict.status.value}: {verdict.reason} "
+                f"({rate:.1%}; pool.max_error_rate is {self._max_error_rate:.1%}). "
+                f"Last reason: {verdict.status.value}: {verdict.reason} "
                 f"Mend the verifier or its data, or raise pool.timeout_s, pool.memory_mib or pool.max_error_rate."
             )

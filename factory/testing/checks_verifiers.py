@@ -73,9 +73,8 @@ def verdicts_do_not_remember(subject: Subject) -> None:
 def tricks_do_not_pay(subject: Subject) -> None:
     """Tag stuffing, many answers, a copy of the prompt, and the answer in the reasoning alone earn under 0.5."""
     for task, rows in _by_task(subject).items():
-        distinct = list(dict.fromkeys(gold for _, gold in rows))
         for sample, gold in rows[:8]:
-            others = [text for text in distinct if text != gold][:6]
+            others = list(dict.fromkeys(text for stranger, text in rows if stranger.reference != sample.reference))[:6]
             for trick, text in tricks(sample, gold, others):
                 value = subject.judge(text, sample).value
                 ensure(value < 0.5, f"task '{task}': the trick '{trick}' earns {value:.2f} on {sample.id}: {text[:80]!r}.")
@@ -88,9 +87,9 @@ def tricks(sample: Sample, gold: str, others: list[str]) -> Iterator[tuple[str, 
     yield "copy of the prompt as the answer", f"<think>so</think><answer>{sample.text()}</answer>"
     yield "answer in the reasoning only", f"<think>{gold}</think>"
     yield "empty tags", "<think></think><answer></answer>" * 3
-    if len(others) >= 2:
+    if others:
         # In the middle, so that neither a first-wins nor a last-wins reader finds the right one by its place.
-        yield "many answers", "\n".join([*others[: len(others) // 2], gold, *others[len(others) // 2 :]])
+        yield "many answers", "\n".join([*others, gold, *others])
 
 
 def fixtures_are_reproduced(subject: Subject) -> None:

@@ -32,7 +32,8 @@ def read_general(config: CptConfig, request: DataRequest, seed: int) -> list[Doc
     files = [file for file in list_files(config.general_paths) if file.kind is not None]
     if not files:
         raise DataError(
-            f"general_paths {', '.join(config.general_paths)}: no table among the files. Give jsonl, csv or parquet with a `text` field."
+            f"general_paths {', '.join(config.general_paths)}: no table among the files. "
+            "Give jsonl, csv or parquet with a `text` field."
         )
     rng = random.Random(f"general-{seed}")
     report = RowReport.for_request(request, "cpt-general")

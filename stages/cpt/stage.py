@@ -37,7 +37,8 @@ class CptStage:
         rows = min(config.optim.micro_batch_size or share, share)
         memory, formula = memory_bytes(
             facts, precision=build["precision"], rows=rows, tokens_per_row=per_document, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"], processes=launch["processes"],
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"],
+            processes=launch["processes"],
         )  # fmt: skip
         steps = num_steps(config.documents, config.epochs, config.batch_size)
         return StagePlan(
@@ -57,12 +58,14 @@ def check(name: str, config: CptConfig, facts: ModelFacts, pack: DomainPack) -> 
     """Refuse settings that cannot run. Raises ConfigError with the key and the remedy."""
     where = f"stages.{name}"
     if "corpus" not in pack.manifest.provides:
-        raise ConfigError(f"{where}: pack '{pack.manifest.name}' provides no corpus, so there is nothing to read. Leave the stage out.")
+        raise ConfigError(
+            f"{where}: pack '{pack.manifest.name}' provides no corpus, so there is nothing to read. Leave the stage out."
+        )
     for key in ("documents", "epochs", "batch_size"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{where}.{key} is {getattr(config, key)}; give 1 or more.")
     if not 0.0 <= config.general_share < 1.0:
-        raise ConfigError(f"{where}.general_share is {config.general_share}; it is a share of all documents, so give a value in [0, 1).")
+        raise ConfigError(f"{where}.general_share is {config.general_share}; give a share of all documents, in [0, 1).")
     if config.pack_length < 0 or config.pack_length == 1 or config.pack_length > facts.context:
         raise ConfigError(
             f"{where}.pack_length is {config.pack_length}; the model reads 2 to {facts.context} tokens (0: no packing). "

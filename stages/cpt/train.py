@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from factory.contracts import Document, Outputs, RunContext
-from factory.stages.batches import DataOrder, LazyEncoded, micro_batches, share_of
+from factory.errors import DataError
+from factory.stages.batches import DataOrder, LazyEncoded, deal
 from factory.stages.cpt.config import CptConfig
 from factory.stages.cpt.general import count_general, read_general
 from factory.stages.learner import Learner
@@ -35,10 +34,16 @@ def train(config: CptConfig, ctx: RunContext) -> Outputs:
     order = DataOrder(len(documents), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
     encoded = LazyEncoded(documents, lambda d: loaded.codec.document(d.text, d.media), config.cache_items)
+    limit = config.pack_length or learner.max_context
+    dealing = (learner.rank, learner.world_size, config.optim.micro_batch_size)
     meter, objective, figures = Throughput(), TokenNLL(), {}
     for step in range(learner.resume({"order": order}), order.num_steps):
-        rows = [encoded[i] for i in order.indices(step)]
-        figures = learner.step(batches(rows, config, loaded.codec, learner), objective)
+        texts, pictures = by_media(order.indices(step), documents)
+        parts = deal(text_rows([encoded[i] for i in texts], limit, is_packed=config.pack_length > 0), *dealing)
+        for part, is_filler in deal(pictures, *dealing):
+            parts.append(([picture_row(encoded[i], limit, documents[i]) for i in part], is_filler))
+        batches = [collate(part, is_filler, loaded.codec, learner) for part, is_filler in parts]
+        figures = learner.step(batches, objective)
         if learner.is_main:
             ctx.log(step=step + 1, total=order.num_steps, **figures, **meter.lap(figures["tokens"]))
         learner.save_checkpoint_if_due(step + 1, {"order": order})
@@ -58,26 +63,28 @@ def read_documents(config: CptConfig, ctx: RunContext) -> list[Document]:
     return domain + general
 
 
-def batches(rows: Sequence[Encoded], config: CptConfig, codec: Codec, learner: Learner) -> list[Any]:
-    """This rank's micro-batches of one global batch.
+def by_media(indices: Sequence[int], documents: Sequence[Document]) -> tuple[list[int], list[int]]:
+    """(texts, documents with images) of a batch. Every rank must read all texts to pack them, but only its own images."""
+    return [i for i in indices if not documents[i].media], [i for i in indices if documents[i].media]
 
-    Texts are packed first and dealt out as rows (a row = its segments); documents with images, and all without packing, are
-    padded. Long texts are cut into several segments, never dropped.
-    """
-    limit = config.pack_length or learner.max_context
-    texts = [row for row in rows if row.pixels is None]
-    pictures = [[cut(row, limit)] for row in rows if row.pixels is not None]
-    lines = pack(texts, limit) if config.pack_length else [[piece] for text in texts for piece in chunks(text, limit)]
 
-    def collate(part: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
-        if any(len(row) > 1 for row in part):
-            return collate_packed(part, pad_id=codec.pad_id, is_vl=codec.modality == "vl", device=learner.device)
-        return codec.collate([row[0] for row in part], device=learner.device)
+def text_rows(texts: Sequence[Encoded], limit: int, *, is_packed: bool) -> list[list[Encoded]]:
+    """Rows of segments. Texts longer than `limit` are cut into several segments, never dropped."""
+    return pack(texts, limit) if is_packed else [[piece] for text in texts for piece in chunks(text, limit)]
 
-    mine = [
-        collate(part)
-        for kind in (lines, pictures)
-        for part in micro_batches(share_of(kind, learner.rank, learner.world_size), config.optim.micro_batch_size)
-    ]
-    # With fewer rows than processes some have none; they keep step on a row that counts for nothing.
-    return mine or [Filler(collate((lines or pictures)[:1]))]
+
+def picture_row(encoded: Encoded, limit: int, document: Document) -> list[Encoded]:
+    """A document with images: one row, one segment. Raises DataError naming the document when it is too long."""
+    try:
+        return [cut(encoded, limit)]
+    except DataError as err:
+        raise DataError(f"document {document.id}: {err}") from err
+
+
+def collate(part: Sequence[Sequence[Encoded]], is_filler: bool, codec: Codec, learner: Learner) -> Any:
+    """One micro-batch of rows: packed when a row has several segments, else padded."""
+    if any(len(row) > 1 for row in part):
+        batch = collate_packed(part, pad_id=codec.pad_id, is_vl=codec.modality == "vl", device=learner.device)
+    else:
+        batch = codec.collate([row[0] for row in part], device=learner.device)
+    return Filler(batch) if is_filler else batch

@@ -27,8 +27,8 @@ class EvalStage:
         passes = settings["samples"] * (2 if self._is_blind(settings, facts) else 1) + settings["validation_samples"]
         prompt = PROMPT_TOKENS + facts.tokens_per_image
         memory, formula = memory_bytes(
-            facts, batch_size=settings["batch_size"], length=prompt + settings["max_new_tokens"], training=False,
-            precision=build["precision"],
+            facts, precision=build["precision"], rows=settings["batch_size"], tokens_per_row=prompt + settings["max_new_tokens"],
+            training=False,
         )  # fmt: skip
         return StagePlan(
             name=name, kind=self.kind, num_samples=passes, num_steps=0, num_tokens=0,

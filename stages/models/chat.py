@@ -1,6 +1,7 @@
 """Chat templates: from messages to tokens, with each token's writer known because every writer's text is tokenised on its own.
 
-The template is the model's own (tokenizer, chat_template.jinja or chat_template.json), or `templates/chat/qwen.jinja` for a folder without one.
+The template is the model's own (tokenizer, chat_template.jinja or chat_template.json); a folder without one gets
+`templates/chat/qwen.jinja`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def find_template(tokenizer: Any, folder: Path | None) -> str:
         return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
     vocabulary = tokenizer.get_vocab()
     if "<|im_start|>" not in vocabulary or "<|im_end|>" not in vocabulary:
-        raise ModelError(f"{folder}: has no chat template, and its vocabulary has no <|im_start|>. Add a chat_template.jinja to the folder.")
+        raise ModelError(
+            f"{folder}: has no chat template, and its vocabulary has no <|im_start|>. Add a chat_template.jinja to the folder."
+        )
     log.warning("%s has no chat template; using templates/chat/qwen.jinja", folder)
     return default_template()
 
@@ -100,7 +103,9 @@ class ChatTemplate:
             )
         except TemplateError as err:
             roles = ", ".join(turn["role"] for turn in turns)
-            raise DataError(f"the model's chat template refuses a conversation with the roles {roles}: {err}. Change the pack's messages.") from err
+            raise DataError(
+                f"the model's chat template refuses a conversation with the roles {roles}: {err}. Change the pack's messages."
+            ) from err
 
     def _find_end_of_turn(self) -> int:
         """The token that closes an assistant turn: the first special token that the template puts after a probe answer."""
@@ -109,7 +114,10 @@ class ChatTemplate:
         after = self._render(turns, add_generation_prompt=False).rpartition(probe)[2]
         match = self._special.search(after)
         if match is None and self.tokenizer.eos_token_id is None:
-            raise ModelError("the chat template closes no turn with a special token and the tokenizer has no eos_token. Set eos_token in tokenizer_config.json.")
+            raise ModelError(
+                "the chat template closes no turn with a special token and the tokenizer has no eos_token. "
+                "Set eos_token in tokenizer_config.json."
+            )
         return self.tokenizer.convert_tokens_to_ids(match.group()) if match else self.tokenizer.eos_token_id
 
 

@@ -22,7 +22,8 @@ from factory.stages.models.positions import Span, image_spans, mrope_positions
 
 Batch = dict[str, torch.Tensor]
 """input_ids, attention_mask, loss_mask [B, T] int64; position_ids [B, T], or [4, B, T] (text, time, height, width) for a
-vision-language model, which also has mm_token_type_ids [B, T] and, when a row has images, pixel_values [N, D], image_grid_thw [n, 3]."""
+vision-language model, which also has mm_token_type_ids [B, T]; and, when a row has images, pixel_values [N, D] float32 and
+image_grid_thw [n, 3] int64."""
 
 
 @dataclass(eq=False)
@@ -41,13 +42,17 @@ class Encoded:
 class Codec:
     """Tokenizer, chat template and image processor of one model."""
 
-    def __init__(self, tokenizer: Any, image_processor: Any | None = None, *, template: str | None = None, eos_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Any, image_processor: Any | None = None, *, template: str | None = None, eos_ids: Sequence[int] = ()
+    ) -> None:
         """`eos_ids`: further tokens that end a completion (from generation_config.json)."""
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.chat = ChatTemplate(tokenizer, template or find_template(tokenizer, None))
         vocabulary = tokenizer.get_vocab()
         self.image_id: int = vocabulary.get(IMAGE_PAD, -1)
-        self.image_ids: tuple[int, ...] = () if image_processor is None else tuple(vocabulary[t] for t in (IMAGE_PAD, VIDEO_PAD) if t in vocabulary)
+        self.image_ids: tuple[int, ...] = (
+            () if image_processor is None else tuple(vocabulary[t] for t in (IMAGE_PAD, VIDEO_PAD) if t in vocabulary)
+        )
         self.document_end: int = vocabulary.get("<|endoftext|>", tokenizer.eos_token_id or self.chat.end_of_turn)
         ends = (self.chat.end_of_turn, self.document_end, tokenizer.eos_token_id, *eos_ids)
         self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in ends if i is not None))
@@ -144,9 +149,15 @@ class Codec:
 
     def _check_media(self, text: str, media: Sequence[Media]) -> None:
         if text.count(IMAGE) != len(media):
-            raise DataError(f"{text.count(IMAGE)} {IMAGE} placeholders for {len(media)} media items, in {text[:60]!r}. Write one placeholder per item.")
+            raise DataError(
+                f"{text.count(IMAGE)} {IMAGE} placeholders for {len(media)} media items, in {text[:60]!r}. "
+                "Write one placeholder per item."
+            )
         if media and self.image_processor is None:
-            raise DataError("the sample has images, but the model reads text only. Choose a vision-language base, for example --base embedded-vl.")
+            raise DataError(
+                "the sample has images, but the model reads text only. "
+                "Choose a vision-language base, for example --base embedded-vl."
+            )
 
 
 def load_codec(folder: Path, *, is_vl: bool, eos_ids: Sequence[int] = ()) -> Codec:

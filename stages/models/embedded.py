@@ -32,7 +32,8 @@ def make_embedded(kind: str, out_dir: Path, *, seed: int, texts: Iterable[str], 
         kind: `embedded-text` or `embedded-vl`.
         seed: of the initial weights.
         texts: what the tokenizer is trained on (training split only).
-        images: training images whose pixel mean and standard deviation the image processor will use; at least one for `embedded-vl`.
+        images: training images whose pixel mean and standard deviation the image processor will use; `embedded-vl` needs
+            at least one.
 
     Raises:
         ModelError: unknown kind, or `embedded-vl` without images.
@@ -54,7 +55,9 @@ def make_embedded(kind: str, out_dir: Path, *, seed: int, texts: Iterable[str], 
 def _random_model(kind: str, seed: int, tokenizer: Any) -> Any:
     """The model with freshly drawn fp32 weights; the global random state is left as it was."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     token = tokenizer.convert_tokens_to_ids
     ends = {"eos_token_id": [token("<|im_end|>"), token("<|endoftext|>")], "pad_token_id": token("<|endoftext|>")}
     settings = copy.deepcopy(EMBEDDED[kind])
@@ -78,9 +81,11 @@ def _write_image_settings(out_dir: Path, mean: list[float], std: list[float]) ->
     """preprocessor_config.json (and the video one that AutoProcessor asks for): patch 8, no resizing of a 64 px tile."""
     vision = EMBEDDED["embedded-vl"]["vision_config"]
     shared = {
-        "patch_size": vision["patch_size"], "temporal_patch_size": vision["temporal_patch_size"], "merge_size": vision["spatial_merge_size"],
-        "do_resize": True, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
-        "image_mean": mean, "image_std": std, "size": {"shortest_edge": TILE_PX**2 // 4, "longest_edge": TILE_PX**2},
+        "patch_size": vision["patch_size"], "temporal_patch_size": vision["temporal_patch_size"],
+        "merge_size": vision["spatial_merge_size"], "do_resize": True, "resample": 3, "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True, "do_convert_rgb": True, "image_mean": mean, "image_std": std,
+        "size": {"shortest_edge": TILE_PX**2 // 4, "longest_edge": TILE_PX**2},
     }  # fmt: skip
     image = {**shared, "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3VLProcessor"}
     video = {**shared, "video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"}

@@ -36,10 +36,13 @@ def model_facts(ref: str, modality: str = "") -> ModelFacts:
         tokens_per_image = _max_image_tokens(folder, config)
     found = modality_of(config, ref)
     if modality == "vl" and found == "text":
-        raise ModelError(f"{ref} reads text only, but this domain has images. Choose a vision-language base, for example --base embedded-vl.")
+        raise ModelError(
+            f"{ref} reads text only, but this domain has images. Choose a vision-language base, for example --base embedded-vl."
+        )
     text = text_part(config)
     return ModelFacts(
-        ref=ref, modality=found, num_params=num_params(config), hidden_size=text["hidden_size"], num_layers=text["num_hidden_layers"],
+        ref=ref, modality=found, num_params=num_params(config), hidden_size=text["hidden_size"],
+        num_layers=text["num_hidden_layers"],
         vocab_size=text["vocab_size"], context=text.get("max_position_embeddings", 32_768), tokens_per_image=tokens_per_image,
     )  # fmt: skip
 
@@ -50,7 +53,10 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     if not folder.is_dir():
         raise ModelError(_missing(str(folder)))
     if not path.is_file():
-        raise ModelError(f"{folder}: has no config.json, so it is not a transformers model folder. Point at the folder that save_pretrained wrote.")
+        raise ModelError(
+            f"{folder}: has no config.json, so it is not a transformers model folder. "
+            "Point at the folder that save_pretrained wrote."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
@@ -95,7 +101,9 @@ def _existing(path: Path, candidates: list[Path]) -> Path:
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    raise ModelError(f"{path}: names {candidates[0]}, which is gone. Put the folder back, or build the stages from the base again.")
+    raise ModelError(
+        f"{path}: names {candidates[0]}, which is gone. Put the folder back, or build the stages from the base again."
+    )
 
 
 def _max_image_tokens(folder: Path, config: Mapping[str, Any]) -> int:
@@ -131,14 +139,19 @@ def memory_bytes(
         training: False leaves out gradients, moments and kept activations.
 
     An estimate within a factor of two for planning, not a guarantee. Activations: 17 hidden-sized values per token and layer
-    (arXiv 2205.05198, eq. 2, without the attention matrix, which SDPA does not keep); with gradient checkpointing 1 per layer + 17 once.
+    (arXiv 2205.05198, eq. 2, without the attention matrix, which SDPA does not keep); with gradient checkpointing 1 per layer
+    and 17 once.
     """
     width = _BYTES[str(getattr(precision, "value", precision))]
     tokens, share = rows * tokens_per_row, max(processes, 1)
     weights = facts.num_params * width // (share if zero_stage >= 3 else 1)
     if not training:
         total = weights + tokens * facts.num_layers * facts.hidden_size * 2 * width
-        return total, f"weights {facts.num_params:,} x {width} B + cache {tokens:,} tokens x {facts.num_layers} x {2 * facts.hidden_size} x {width} B"
+        return (
+            total,
+            f"weights {facts.num_params:,} x {width} B "
+            f"+ cache {tokens:,} tokens x {facts.num_layers} x {2 * facts.hidden_size} x {width} B",
+        )
     trained = trainable_params(facts, adapter)
     state = 4 if trained < facts.num_params else width
     gradients = trained * state // (share if zero_stage >= 2 else 1)
@@ -148,7 +161,8 @@ def memory_bytes(
     logits = 3 * tokens * facts.vocab_size * 4
     text = (
         f"weights {facts.num_params:,} x {width} B + gradients {trained:,} x {state} B + Adam 2 x {trained:,} x {state} B "
-        f"+ activations {tokens:,} tokens x {facts.hidden_size} x {kept} x {width} B + logits 3 x {tokens:,} x {facts.vocab_size:,} x 4 B"
+        f"+ activations {tokens:,} tokens x {facts.hidden_size} x {kept} x {width} B "
+        f"+ logits 3 x {tokens:,} x {facts.vocab_size:,} x 4 B"
     )
     if zero_stage >= 1 and share > 1:
         text += f" (ZeRO-{zero_stage} shares over {share} processes)"

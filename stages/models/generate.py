@@ -1,4 +1,4 @@
-"""Sampling with our own decode loop: prompts are prefilled once, finished rows leave the batch, and every token has its log-probability.
+"""Sampling with our own decode loop: prompts are prefilled once, finished rows leave, every token has its log-probability.
 
 Shape letters: P = prompts of one decode batch, R = P * num_return rows, V = vocabulary.
 """
@@ -30,8 +30,8 @@ class Generation:
     ids: list[int]
     """Sampled tokens, with the stop token when `finished`."""
     logprobs: list[float]
-    """Of each token under the temperature-scaled distribution, before top-p, top-k and banned tokens cut it (temperature 1 for greedy):
-    what `token_logprobs` at the same temperature gives."""
+    """Of each token under the temperature-scaled distribution (temperature 1 for greedy), before top-p, top-k and banned
+    tokens cut it: what `token_logprobs` at the same temperature gives."""
     finished: bool
     """False: cut off by `max_new_tokens`."""
     entropy: float
@@ -51,7 +51,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ConfigError(f"{self}: needs max_new_tokens >= 1, temperature >= 0, 0 < top_p <= 1 and top_k >= 0. Mend the sampling settings.")
+            raise ConfigError(
+                f"{self}: needs max_new_tokens >= 1, temperature >= 0, 0 < top_p <= 1 and top_k >= 0. Mend the sampling settings."
+            )
 
 
 @torch.no_grad()
@@ -74,7 +76,11 @@ def generate(
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, banned=loaded.codec.image_ids)
     stops = torch.tensor(sorted(loaded.codec.eos_ids if stop_ids is None else stop_ids), dtype=torch.long)
     shape = (len(prompts), num_return, max_new_tokens)
-    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device) if temperature > 0 else torch.zeros(*shape[:2], 0)
+    uniforms = (
+        torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+        if temperature > 0
+        else torch.zeros(*shape[:2], 0)
+    )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     size = max(1, max_rows // num_return) if max_rows else max(1, len(order))
     was_training = loaded.model.training
@@ -92,7 +98,9 @@ def generate(
 class _Rows:
     """One decode batch. `alive` maps the rows still in the cache to the R rows that began."""
 
-    def __init__(self, loaded: LoadedModel, prompts: Sequence[Encoded], uniforms: Tensor, sampling: Sampling, stops: Tensor) -> None:
+    def __init__(
+        self, loaded: LoadedModel, prompts: Sequence[Encoded], uniforms: Tensor, sampling: Sampling, stops: Tensor
+    ) -> None:
         self.model, self.sampling, self.prompts = loaded.model, sampling, prompts
         self.device = loaded.device
         self.codec, self.uniforms, self.stops = loaded.codec, uniforms.to(self.device), stops.to(self.device)
@@ -145,7 +153,11 @@ class _Rows:
     def _decode(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; logits [rows, V] of the next."""
         self.attention = torch.cat([self.attention, self.attention.new_ones(len(tokens), 1)], dim=1)
-        inputs: dict[str, Any] = {"input_ids": tokens[:, None], "attention_mask": self.attention, "position_ids": self.position[..., None]}
+        inputs: dict[str, Any] = {
+            "input_ids": tokens[:, None],
+            "attention_mask": self.attention,
+            "position_ids": self.position[..., None],
+        }
         out = self.model(**inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.position = self.position + 1
         return out.logits[:, -1].float()

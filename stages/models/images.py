@@ -1,6 +1,7 @@
 """Images of a vision-language model: from encoded bytes to patches, with or without torchvision.
 
-With torchvision the folder's own image processor is used (what AutoProcessor uses); without it, the PIL backend with the same settings.
+With torchvision the folder's own image processor is used (what AutoProcessor uses); without it, the PIL backend with the
+same settings.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from factory.errors import DataError, ModelError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_KNOWN = ("Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2VLImageProcessorPil", "Qwen3VLImageProcessor", "Qwen2_5_VLImageProcessor")
+_KNOWN = (
+    "Qwen2VLImageProcessor",
+    "Qwen2VLImageProcessorFast",
+    "Qwen2VLImageProcessorPil",
+    "Qwen3VLImageProcessor",
+    "Qwen2_5_VLImageProcessor",
+)
 _SETTINGS = (
     "do_resize", "resample", "size", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_convert_rgb",
     "patch_size", "temporal_patch_size", "merge_size", "min_pixels", "max_pixels",
@@ -44,9 +51,13 @@ def read_settings(folder: Path) -> Mapping[str, Any]:
         if "patch_size" in settings:
             kind = settings.get("image_processor_type", _KNOWN[0])
             if kind not in _KNOWN:
-                raise ModelError(f"{path}: image_processor_type is {kind!r}; the factory knows {', '.join(_KNOWN)}. Use a Qwen-VL base.")
+                raise ModelError(
+                    f"{path}: image_processor_type is {kind!r}; the factory knows {', '.join(_KNOWN)}. Use a Qwen-VL base."
+                )
             return settings
-    raise ModelError(f"{folder}: a vision-language model without preprocessor_config.json. Copy it from the original model folder.")
+    raise ModelError(
+        f"{folder}: a vision-language model without preprocessor_config.json. Copy it from the original model folder."
+    )
 
 
 def load_image_processor(folder: Path) -> Any:
@@ -88,7 +99,10 @@ def channel_statistics(media: Sequence[Media]) -> tuple[list[float], list[float]
         pixels = np.asarray(open_image(item), dtype=np.float64).reshape(-1, 3) / 255.0
         count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
     if count == 0:
-        raise ModelError("embedded-vl measures its pixel statistics on training images, and got none. Give the pack images, or use embedded-text.")
+        raise ModelError(
+            "embedded-vl measures its pixel statistics on training images, and got none. "
+            "Give the pack images, or use embedded-text."
+        )
     mean = total / count
     # A constant channel would divide by zero; 1/255 is one step of an 8-bit image.
     std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0.0)), 1 / 255)

@@ -1,4 +1,4 @@
-"""Load a model folder for training or inference: full weights, or a chain of adapters on a base. Safetensors only, never remote code."""
+"""Load a model folder: full weights, or a chain of adapters on a base. Safetensors only, never remote code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load(
-    model_dir: Path | str, *, precision: str, adapter: AdapterConfig | None = None, device: torch.device | str | None = None, seed: int = 0
+    model_dir: Path | str,
+    *,
+    precision: str,
+    adapter: AdapterConfig | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
 ) -> LoadedModel:
     """Load a folder that save_pretrained or `save` wrote.
 
@@ -37,11 +42,15 @@ def load(
         seed: of a new adapter's initial weights.
 
     Raises:
-        ModelError: no such folder, no config.json, unsupported architecture, no tokenizer, no safetensors, damaged weights or chain.
+        ModelError: no such folder, no config.json, unsupported architecture, no tokenizer, no safetensors, damaged weights
+            or chain.
     """
     source = Path(model_dir)
     if source.is_dir() and not (source / "adapter_chain.json").is_file() and (source / "adapter_config.json").is_file():
-        raise ModelError(f"{source}: is a peft adapter without its base. Merge it first (peft merge_and_unload), or start from the base folder.")
+        raise ModelError(
+            f"{source}: is a peft adapter without its base. "
+            "Merge it first (peft merge_and_unload), or start from the base folder."
+        )
     base, earlier = source, ()
     if (source / "adapter_chain.json").is_file():
         base, before = read_chain(source)
@@ -68,7 +77,10 @@ def default_device() -> torch.device:
 def _full_weights(folder: Path, modality: str, precision: str) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils import logging as transformers_logging
 
+    # The factory draws its own progress; bars of a library would tear it.
+    transformers_logging.disable_progress_bar()
     if not any(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         found = f"only {', '.join(others[:3])}, which may run code when read" if others else "no weights"
@@ -80,15 +92,19 @@ def _full_weights(folder: Path, modality: str, precision: str) -> Any:
     precision = str(getattr(precision, "value", precision))
     try:
         model, report = family.from_pretrained(
-            str(folder), dtype=_DTYPES.get(precision, precision), use_safetensors=True, local_files_only=True, trust_remote_code=False,
-            output_loading_info=True,
+            str(folder), dtype=_DTYPES.get(precision, precision), use_safetensors=True, local_files_only=True,
+            trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as err:
-        raise ModelError(f"{folder}: the weights cannot be loaded: {err}. Copy the folder again and compare its file sizes.") from err
+        raise ModelError(
+            f"{folder}: the weights cannot be loaded: {err}. Copy the folder again and compare its file sizes."
+        ) from err
     if report["missing_keys"]:
         # transformers would fill them with random numbers.
         names = sorted(report["missing_keys"])
-        raise ModelError(f"{folder}: the weights lack {len(names)} tensors that config.json asks for, first {names[0]}. Copy the folder again.")
+        raise ModelError(
+            f"{folder}: the weights lack {len(names)} tensors that config.json asks for, first {names[0]}. Copy the folder again."
+        )
     return model
 
 
@@ -120,7 +136,9 @@ def _with_new_adapter(model: Any, adapter: AdapterConfig, seed: int) -> Any:
         try:
             return get_peft_model(model, settings)
         except ValueError as err:
-            raise ModelError(f"adapter.targets={adapter.targets!r} does not fit this model: {err}. Use all-linear, or its module names.") from err
+            raise ModelError(
+                f"adapter.targets={adapter.targets!r} does not fit this model: {err}. Use all-linear, or its module names."
+            ) from err
 
 
 def _end_ids(folder: Path) -> list[int]:
@@ -133,4 +151,3 @@ def _end_ids(folder: Path) -> list[int]:
     except ValueError as err:
         raise ModelError(f"{path}: is not valid JSON: {err}. Copy the model folder again, or delete this file.") from err
     return [ends] if isinstance(ends, int) else list(ends or [])
-

@@ -1,6 +1,7 @@
 """Position ids: 1-D for text, multimodal (M-RoPE) for text with images. One small table per layout, cached.
 
-Shape letters: T = tokens of one row. Source: Qwen2-VL, arXiv 2409.12191, section 2.1; equal to transformers' `get_rope_index` for images.
+Shape letters: T = tokens of one row. Source: Qwen2-VL, arXiv 2409.12191, section 2.1; equal to transformers'
+`get_rope_index` for images.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ class _Sharing:
         self.origins: list[int] | None = None
         self.grid: Tensor | None = None
 
-    def keep_distinct(self, tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def keep_distinct(
+        self, tower: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Pre-hook: hand the tower only the first of equal images."""
         self.origins = None
         if len(args) != 1 or "grid_thw" not in kwargs:

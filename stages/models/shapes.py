@@ -32,7 +32,9 @@ EMBEDDED_VL: dict[str, Any] = {
     "tie_word_embeddings": True,
     "text_config": {
         **_DECODER, "model_type": "qwen3_vl_text", "intermediate_size": 256, "initializer_range": 0.04,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
+        "rope_parameters": {
+            "rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True,
+        },
     },
     "vision_config": {
         "model_type": "qwen3_vl_vision", "depth": 2, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4,

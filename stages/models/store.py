@@ -11,8 +11,10 @@ from factory.errors import ModelError
 from factory.stages.models.loaded import LoadedModel
 
 SIDECARS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "video_preprocessor_config.json",
+    "processor_config.json",
     "generation_config.json",
 )  # fmt: skip
 """Files that travel with the weights unchanged."""
@@ -35,7 +37,9 @@ def save(loaded: LoadedModel, out_dir: Path) -> Path:
             point_to_base(out_dir, loaded.base)
             _write_chain(out_dir, loaded.base, loaded.earlier)
     except OSError as err:
-        raise ModelError(f"{out_dir}: the model cannot be saved: {err}. Free disk space or mend the permissions, then run again.") from err
+        raise ModelError(
+            f"{out_dir}: the model cannot be saved: {err}. Free disk space or mend the permissions, then run again."
+        ) from err
     return out_dir
 
 

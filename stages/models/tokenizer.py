@@ -25,11 +25,15 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
-        raise ModelError(f"{folder}: has no tokenizer (tokenizer.json, vocab.json or tokenizer.model). Copy it from the original model folder.")
+        raise ModelError(
+            f"{folder}: has no tokenizer (tokenizer.json, vocab.json or tokenizer.model). Copy it from the original model folder."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as err:
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {err}. Copy tokenizer.json and tokenizer_config.json again.") from err
+        raise ModelError(
+            f"{folder}: the tokenizer cannot be loaded: {err}. Copy tokenizer.json and tokenizer_config.json again."
+        ) from err
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: only a slow tokenizer was found. Save it once with a tokenizer.json (fast) by transformers.")
     return tokenizer
@@ -46,10 +50,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = EMBEDDED_VOCAB) -
 
     tokenizer = Tokenizer(models.BPE())
     isolated = pre_tokenizers.Split(Regex(r"\p{Lu}|\p{N}"), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([isolated, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [isolated, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(TAGS), special_tokens=list(SPECIAL), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        vocab_size=vocab_size - len(TAGS), special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False, min_frequency=2,
     )  # fmt: skip
     roles = chain.from_iterable(repeat(f"{role}\n", _ROLE_WEIGHT) for role in ("user", "assistant", "system"))

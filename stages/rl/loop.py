@@ -112,9 +112,11 @@ class RlLoop:
         live.sort(key=lambda pair: -len(pair[1].ids))
         mine = share_of(live, self.learner.rank, self.learner.world_size)
         rows = [Row(self.collector.prompt(sample), rollout) for sample, rollout in mine]
-        missing = -(-len(live) // self.learner.world_size) - len(rows)
-        # live is then not empty; the copy keeps this process in step with the others and counts for nothing.
-        return rows + [Row(self.collector.prompt(live[0][0]), live[0][1], is_filler=True)] * missing
+        if len(rows) < -(-len(live) // self.learner.world_size):
+            # A copy that counts for nothing keeps this process in step with the others.
+            sample, rollout = live[0]
+            rows.append(Row(self.collector.prompt(sample), rollout, is_filler=True))
+        return rows
 
     def _complete_logprobs(self, rows: list[Row], version: int) -> dict[str, float]:
         """Whatever the pieces declared and the rollouts do not carry yet."""

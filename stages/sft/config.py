@@ -18,6 +18,6 @@ class SftConfig(TrainStageConfig):
     batch_size: int = 32
     """Lessons per optimiser step, over all processes."""
     max_length: int = 2048
-    """Tokens of prompt and response together; the end of a longer text lesson is cut off and counted, one with images is refused."""
+    """Tokens of prompt and response together. The end of a longer lesson is cut off and counted; one with images is refused."""
     cache_items: int = 20_000
     """Encoded lessons kept in memory; lower it for large images."""

@@ -36,7 +36,8 @@ class SftStage:
         rows = min(config.optim.micro_batch_size or share, share)
         memory, formula = memory_bytes(
             facts, precision=build["precision"], rows=rows, tokens_per_row=per_lesson, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"], processes=launch["processes"],
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"],
+            processes=launch["processes"],
         )  # fmt: skip
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.lessons * config.epochs,
@@ -56,7 +57,9 @@ def check(name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack) -> 
     """Refuse settings that cannot run. Raises ConfigError with the key and the remedy."""
     where = f"stages.{name}"
     if "lessons" not in pack.manifest.provides:
-        raise ConfigError(f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out.")
+        raise ConfigError(
+            f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out."
+        )
     for key in ("lessons", "epochs", "batch_size"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{where}.{key} is {getattr(config, key)}; give 1 or more.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from factory.contracts import Lesson, Outputs, RunContext
 from factory.errors import DataError
-from factory.stages.batches import DataOrder, LazyEncoded, micro_batches, share_of
+from factory.stages.batches import DataOrder, LazyEncoded, deal
 from factory.stages.learner import Learner
 from factory.stages.metrics import Throughput
 from factory.stages.models.codec import Codec, Encoded
@@ -33,21 +35,34 @@ def train(config: SftConfig, ctx: RunContext) -> Outputs:
     order = DataOrder(len(lessons), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
     encoded = LazyEncoded(lessons, lambda lesson: encode(lesson, loaded.codec), config.cache_items)
+
+    def collate(part: Sequence[int], is_filler: bool) -> Any:
+        rows = [shorten(encoded[i], config.max_length, lessons[i].sample.id) for i in part]
+        batch = loaded.codec.collate(rows, device=learner.device)
+        return Filler(batch) if is_filler else batch
+
     meter, objective, figures = Throughput(), TokenNLL(), {}
     for step in range(learner.resume({"order": order}), order.num_steps):
-        indices = order.indices(step)
-        share = share_of(indices, learner.rank, learner.world_size)
-        mine = [shorten(encoded[i], config.max_length, lessons[i].sample.id) for i in share or indices[:1]]
-        batches = [loaded.codec.collate(part, device=learner.device) for part in micro_batches(mine, config.optim.micro_batch_size)]
-        figures = learner.step(batches if share else [Filler(batches[0])], objective)
-        num_cut = sum(learner.gather(sum(len(encoded[i].ids) > config.max_length for i in share)))
+        rows = deal_lessons(order.indices(step), lessons, learner)
+        batches = [collate(part, is_filler) for part, is_filler in rows]
+        figures = learner.step(batches, objective)
+        num_cut = sum(len(encoded[i].ids) > config.max_length for part, is_filler in rows if not is_filler for i in part)
+        num_cut = sum(learner.gather(num_cut))
         if learner.is_main:
-            ctx.log(step=step + 1, total=order.num_steps, truncated=num_cut, **figures, **meter.lap(figures["tokens"]))
+            row = {"step": step + 1, "total": order.num_steps, "truncated": num_cut}
+            ctx.log(**row, **figures, **meter.lap(figures["tokens"]))
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
     learner.drop_checkpoints()
     metrics = {"last_step": figures, "num_lessons": len(lessons), "num_steps": order.num_steps}
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))
+
+
+def deal_lessons(indices: Sequence[int], lessons: Sequence[Lesson], learner: Learner) -> list[tuple[list[int], bool]]:
+    """This rank's micro-batches of one global batch as (indices, is_filler); lessons with and without images apart."""
+    kinds = ([i for i in indices if not lessons[i].sample.media], [i for i in indices if lessons[i].sample.media])
+    size = learner.optim.micro_batch_size
+    return [dealt for kind in kinds for dealt in deal(kind, learner.rank, learner.world_size, size)]
 
 
 def encode(lesson: Lesson, codec: Codec) -> Encoded:

@@ -1,4 +1,4 @@
-"""Small real model folders, made once per session: both embedded bases, and Qwen2-, Qwen2.5-VL- and Qwen3-VL-shaped checkpoints."""
+"""Small real model folders, made once per session: both embedded bases, and checkpoints of every supported architecture."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ QWEN2_VL_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}{% set image_count.value = image_count.value + 1 %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if content['type'] == 'image' %}{% set image_count.value = image_count.value + 1 %}<|vision_start|>"
+    "<|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """The form of the template that Qwen2.5-VL is published with: a default system turn, list content."""
 
@@ -90,10 +90,13 @@ def qwen2_5_vl_dir(tmp_path_factory, text_dir) -> Path:
     text = {**_SIZES, "rope_parameters": rope, "model_type": "qwen2_5_vl_text", "initializer_range": 0.1}
     vision = {
         "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 14, "spatial_merge_size": 2,
-        "temporal_patch_size": 2, "out_hidden_size": 32, "window_size": 56, "fullatt_block_indexes": [1], "initializer_range": 0.1,
+        "temporal_patch_size": 2, "out_hidden_size": 32, "window_size": 56, "fullatt_block_indexes": [1],
+        "initializer_range": 0.1,
     }  # fmt: skip
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **_marks(text_dir))
-    return _checkpoint(tmp_path_factory.mktemp("qwen25vl"), Qwen2_5_VLForConditionalGeneration(config), text_dir, QWEN2_VL_TEMPLATE, 14)
+    return _checkpoint(
+        tmp_path_factory.mktemp("qwen25vl"), Qwen2_5_VLForConditionalGeneration(config), text_dir, QWEN2_VL_TEMPLATE, 14
+    )
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +113,9 @@ def qwen3_vl_dir(tmp_path_factory, text_dir) -> Path:
         "initializer_range": 0.1,
     }  # fmt: skip
     config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_marks(text_dir))
-    return _checkpoint(tmp_path_factory.mktemp("qwen3vl"), Qwen3VLForConditionalGeneration(config), text_dir, QWEN2_VL_TEMPLATE, 16)
+    return _checkpoint(
+        tmp_path_factory.mktemp("qwen3vl"), Qwen3VLForConditionalGeneration(config), text_dir, QWEN2_VL_TEMPLATE, 16
+    )
 
 
 _SIZES = {

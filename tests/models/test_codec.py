@@ -113,10 +113,17 @@ def test_positions_by_hand():
 def test_positions_equal_transformers_rope_index(folder, left, request):
     loaded = load(request.getfixturevalue(folder), precision="fp32")
     ask = [Message("user", f"{IMAGE}stain?{IMAGE}")], (png(1), png(2, 150, 60))
-    rows = [loaded.codec.prompt(*ask), loaded.codec.prompt([Message("user", f"{IMAGE} a b c")], (png(3, 40, 90),)), loaded.codec.document("the")]
+    rows = [
+        loaded.codec.prompt(*ask),
+        loaded.codec.prompt([Message("user", f"{IMAGE} a b c")], (png(3, 40, 90),)),
+        loaded.codec.document("the"),
+    ]
     batch = loaded.codec.collate(rows, left=left)
     wanted, _ = loaded.model.model.get_rope_index(
-        batch["input_ids"], batch["mm_token_type_ids"].int(), image_grid_thw=batch["image_grid_thw"], attention_mask=batch["attention_mask"]
+        batch["input_ids"],
+        batch["mm_token_type_ids"].int(),
+        image_grid_thw=batch["image_grid_thw"],
+        attention_mask=batch["attention_mask"],
     )
     assert torch.equal(batch["position_ids"][1:], wanted)
     assert len({len(r.ids) for r in rows}) == 3
@@ -130,12 +137,15 @@ def test_encoding_equals_the_models_own_processor(folder, request):
 
     where = request.getfixturevalue(folder)
     codec = load(where, precision="fp32").codec
-    own = Qwen3VLProcessor(AutoImageProcessor.from_pretrained(where), codec.tokenizer, Qwen2VLVideoProcessor(), codec.chat.template)
+    own = Qwen3VLProcessor(
+        AutoImageProcessor.from_pretrained(where), codec.tokenizer, Qwen2VLVideoProcessor(), codec.chat.template
+    )
     from factory.stages.models.images import open_image
 
     media = (png(1), png(2, 150, 60))
     text = own.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "stain?"}, {"type": "image"}]}], add_generation_prompt=True
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "stain?"}, {"type": "image"}]}],
+        add_generation_prompt=True,
     )
     wanted = own(text=[text], images=[open_image(item) for item in media], return_tensors="pt")
     got = codec.prompt([Message("user", f"{IMAGE}stain?{IMAGE}")], media)
@@ -160,6 +170,10 @@ def test_pixels_are_the_standardised_image_in_patch_order(folder, request):
     patch = raw[: processor.patch_size, : processor.patch_size].transpose(2, 0, 1)
     mean, std = np.array(processor.image_mean, dtype=np.float32), np.array(processor.image_std, dtype=np.float32)
     wanted = (patch - mean[:, None, None]) / std[:, None, None]
-    got = codec.document(IMAGE, (image,)).pixels[0].reshape(3, processor.temporal_patch_size, processor.patch_size, processor.patch_size)
+    got = (
+        codec.document(IMAGE, (image,))
+        .pixels[0]
+        .reshape(3, processor.temporal_patch_size, processor.patch_size, processor.patch_size)
+    )
     for frame in range(processor.temporal_patch_size):
         assert_close(got[:, frame], torch.from_numpy(wanted), atol=1e-5, rtol=1e-5)

@@ -17,8 +17,16 @@ from .conftest import TEXT_MODELS, VL_MODELS, png
 def rows_of(loaded) -> list[Encoded]:
     codec = loaded.codec
     if loaded.modality == "text":
-        return [codec.document("the density is dense, not moderate"), codec.document("a gland is DNA"), Encoded([9, 8, 7], [0, 0, 0])]
-    return [codec.document(f"{IMAGE} the density is dense", (png(1),)), codec.document("the gland is fused"), codec.document(IMAGE, (png(2, 80, 40),))]
+        return [
+            codec.document("the density is dense, not moderate"),
+            codec.document("a gland is DNA"),
+            Encoded([9, 8, 7], [0, 0, 0]),
+        ]
+    return [
+        codec.document(f"{IMAGE} the density is dense", (png(1),)),
+        codec.document("the gland is fused"),
+        codec.document(IMAGE, (png(2, 80, 40),)),
+    ]
 
 
 @pytest.mark.parametrize("folder", TEXT_MODELS + VL_MODELS)

@@ -1,4 +1,4 @@
-"""Sampling: equal to transformers' own greedy decoding, log-probabilities equal to the training forward, draws that others cannot disturb."""
+"""Sampling: greedy as transformers decodes, log-probabilities as the training forward, draws that others cannot disturb."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def test_greedy_equals_transformers_generate(folder, request):
     for index, prompt in enumerate(prompts):
         inputs = model_inputs(loaded.codec.collate([prompt]))
         inputs.pop("position_ids")  # transformers works out its own
-        wanted = loaded.model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=loaded.codec.pad_id)
+        wanted = loaded.model.generate(
+            **inputs, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=loaded.codec.pad_id
+        )
         assert got[index] == wanted[0, len(prompt.ids) :].tolist()
     assert len(set(map(tuple, got.values()))) > 1, "all prompts got the same completion: the test would see nothing"
 
@@ -58,9 +60,19 @@ def test_sampler_logprobs_equal_the_training_forward(folder, temperature, reques
     loaded = load(request.getfixturevalue(folder), precision="fp32")
     prompts = prompts_of(loaded)
     found = list(
-        generate(loaded, prompts, num_return=3, max_new_tokens=10, temperature=temperature, generator=torch.Generator().manual_seed(0), top_k=50)
+        generate(
+            loaded,
+            prompts,
+            num_return=3,
+            max_new_tokens=10,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(0),
+            top_k=50,
+        )
     )
-    assert sorted((one.prompt_index, one.sample_index) for one in found) == [(p, s) for p in range(len(prompts)) for s in range(3)]
+    assert sorted((one.prompt_index, one.sample_index) for one in found) == [
+        (p, s) for p in range(len(prompts)) for s in range(3)
+    ]
     batch = loaded.codec.collate(joined(prompts, found))
     logprobs, entropy = token_logprobs(loaded.model, batch, temperature=temperature, with_entropy=True)
     for row, spread, mask, one in zip(logprobs, entropy, batch["loss_mask"].bool(), found, strict=True):
@@ -77,7 +89,9 @@ def test_a_rows_tokens_do_not_depend_on_who_else_has_finished(folder, request):
 
     def run(stop_ids, **settings):
         seeded = torch.Generator().manual_seed(5)
-        found = generate(loaded, prompts, num_return=4, max_new_tokens=24, temperature=1.0, generator=seeded, stop_ids=stop_ids, **settings)
+        found = generate(
+            loaded, prompts, num_return=4, max_new_tokens=24, temperature=1.0, generator=seeded, stop_ids=stop_ids, **settings
+        )
         return {(one.prompt_index, one.sample_index): one for one in found}
 
     whole, cut, small = run(()), run(stops), run(stops, max_rows=4)
@@ -99,7 +113,9 @@ def test_sampling_follows_the_distribution():
     assert entropy[0].item() == pytest.approx(1.1421, abs=1e-4)
 
 
-@pytest.mark.parametrize(("settings", "kept"), [({"top_k": 2}, {0, 1}), ({"top_p": 0.79}, {0, 1}), ({"top_p": 0.81}, {0, 1, 2}), ({"top_p": 0.1}, {0})])
+@pytest.mark.parametrize(
+    ("settings", "kept"), [({"top_k": 2}, {0, 1}), ({"top_p": 0.79}, {0, 1}), ({"top_p": 0.81}, {0, 1, 2}), ({"top_p": 0.1}, {0})]
+)
 def test_top_k_and_top_p_cut_the_tail_but_not_the_logprobs(settings, kept):
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     even = torch.linspace(0, 1, 1001, dtype=torch.float64)[:-1]
@@ -113,7 +129,9 @@ def test_image_tokens_are_never_written(vl_dir, uniform):
     codec = load(vl_dir, precision="fp32").codec
     logits = torch.zeros(1, 768)
     logits[0, codec.image_id], logits[0, 300] = 40.0, 20.0
-    tokens, logprobs, _ = choose(logits, Sampling(1, 1.0 if uniform is not None else 0.0, top_k=1, banned=codec.image_ids), uniform)
+    tokens, logprobs, _ = choose(
+        logits, Sampling(1, 1.0 if uniform is not None else 0.0, top_k=1, banned=codec.image_ids), uniform
+    )
     assert codec.image_id in codec.image_ids and tokens.item() == 300
     assert logprobs.item() == pytest.approx(-20.0, abs=1e-3), "the log-probability is still that of the whole distribution"
 
@@ -127,7 +145,9 @@ def test_the_last_draw_never_meets_a_token_of_weight_zero():
 @pytest.mark.parametrize("folder", ["text_dir", "vl_dir"])
 def test_adapters_sample_as_they_score(folder, request):
     """A peft model with weights moved off zero: the sampler must see the adapter, and put the training mode back."""
-    loaded = load(request.getfixturevalue(folder), precision="fp32", adapter=AdapterConfig(kind=AdapterKind.lora, rank=2, dropout=0.5))
+    loaded = load(
+        request.getfixturevalue(folder), precision="fp32", adapter=AdapterConfig(kind=AdapterKind.lora, rank=2, dropout=0.5)
+    )
     torch.manual_seed(0)
     with torch.no_grad():
         for name, weight in loaded.model.named_parameters():

@@ -37,7 +37,9 @@ def test_sharing_changes_no_logprob_and_no_gradient(folder, request):
         loaded.model.zero_grad()
         logp = token_logprobs(loaded.model, batch)[0]
         logp.sum().backward()
-        return logp.detach(), {name: weight.grad.clone() for name, weight in loaded.model.named_parameters() if weight.grad is not None}
+        return logp.detach(), {
+            name: weight.grad.clone() for name, weight in loaded.model.named_parameters() if weight.grad is not None
+        }
 
     shared, shared_grads = run()
     tower._forward_pre_hooks.clear()

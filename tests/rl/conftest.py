@@ -1,6 +1,5 @@
 """A tiny policy that answers with a random colour, made once per session, and runs of the stage on it."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from factory.contracts import DataRequest, RunContext
 from factory.stages.rl import STAGE
 from factory.stages.rl.config import RlConfig
 
-# The verifier workers import this module by name; test folders are no packages.
-_spec = importlib.util.spec_from_file_location("learnable", Path(__file__).parent / "learnable.py")
-learnable = importlib.util.module_from_spec(_spec)
-sys.modules["learnable"] = learnable
-_spec.loader.exec_module(learnable)
+# The verifier workers inherit this path and import the module by its name; test folders are no packages.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import learnable  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +39,8 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def run_stage(base, tmp_path, monkeypatch):
+def run_stage(base, tmp_path):
     """run_stage(folder=…, verifier=…, build=…, **config) -> (workdir, rows of the log, Outputs)."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
-
     def run(folder="run", verifier="exact", build=None, stop_after=None, **changes):
         workdir = tmp_path / folder
         workdir.mkdir(exist_ok=True)
