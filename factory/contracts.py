@@ -179,6 +179,8 @@ class DataRequest:
     quarantine_dir: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """The pack's own settings (`pack.*` in the build's config)."""
+    online: bool = False
+    """Allow the network: paths may then be hub ids (`hub:owner/name`)."""
 
 
 class ModelView(Protocol):

@@ -21,7 +21,14 @@ from factory.data.rows import RowFault, RowRef, RowReport, read_rows
 from factory.data.splits import check_split, checked_shares
 from factory.domains.pathology.loaders_items import Ready, check_placeholders, group_of, to_document, to_lesson, to_sample
 from factory.domains.pathology.loaders_shapes import convert
-from factory.domains.pathology.loaders_slides import label_options, slide_group, slide_rows, tile_record, tiles_of
+from factory.domains.pathology.loaders_slides import (
+    label_options,
+    refuse_bare_slides,
+    slide_group,
+    slide_rows,
+    tile_record,
+    tiles_of,
+)
 from factory.domains.pathology.loaders_sources import (
     UNREADABLE,
     LoadOptions,
@@ -35,7 +42,7 @@ from factory.domains.pathology.loaders_sources import (
 from factory.domains.pathology.tiles import TileOptions
 from factory.errors import DataError
 
-__all__ = ["check", "detect", "gives", "load_documents", "load_lessons", "load_samples", "preview"]
+__all__ = ["check", "check_request", "detect", "gives", "load_documents", "load_lessons", "load_samples", "preview"]
 
 T = TypeVar("T")
 ALL = "all"
@@ -70,17 +77,19 @@ def load_samples(request: DataRequest, split: str, seed: int) -> Iterator[Sample
 
 def gives(request: DataRequest) -> frozenset[str]:
     """Which of `documents`, `lessons`, `samples` the paths of a request hold, by the shapes of their tables."""
-    return find_sources(request.paths, read_options(request.options)[0]).gives
+    return find_sources(request.paths, read_options(request.options)[0], online=request.online).gives
 
 
-def check(paths: Sequence[str], *, options: Mapping[str, Any] | None = None, quarantine_file: Path | None = None) -> RowReport:
+def check(
+    paths: Sequence[str], *, options: Mapping[str, Any] | None = None, quarantine_file: Path | None = None, online: bool = False
+) -> RowReport:
     """Read everything below the paths, images and slides included, and report. Bad rows are listed, never raised.
 
     Raises:
         DataError: a path does not exist, or a table has an unknown shape.
     """
     load, tiling = read_options(options or {})
-    sources = find_sources(tuple(paths), load)
+    sources = find_sources(tuple(paths), load, online=online)
     report = RowReport(max_bad_fraction=1.0, quarantine_file=quarantine_file)
     groups: dict[str, set[bytes]] = {}
     try:
@@ -91,6 +100,12 @@ def check(paths: Sequence[str], *, options: Mapping[str, Any] | None = None, qua
     for split, members in groups.items():
         report.tallies[f"groups {split}"] = len(members)
     return report
+
+
+def check_request(request: DataRequest) -> RowReport:
+    """`check` for a DataRequest; all bad rows go to `<quarantine_dir>/quarantine-check.jsonl`."""
+    aside = Path(request.quarantine_dir) / "quarantine-check.jsonl" if request.quarantine_dir else None
+    return check(request.paths, options=request.options, quarantine_file=aside, online=request.online)
 
 
 def preview(paths: Sequence[str], n: int = 3, *, options: Mapping[str, Any] | None = None) -> list[Document | Lesson | Sample]:
@@ -110,12 +125,12 @@ def _load(request: DataRequest, kind: str, split: str, seed: int) -> Iterator[Re
     """Rows of one kind and split, within the request's limits."""
     check_split(split)
     load, tiling = read_options(request.options)
-    sources = find_sources(request.paths, load)
+    sources = find_sources(request.paths, load, online=request.online)
     where = ", ".join(request.paths)
     if kind not in sources.gives and UNREADABLE not in (table.shape for table in sources.tables):
+        refuse_bare_slides(sources)
         names = sorted({table.shape.name for table in (*sources.tables, *sources.sidecars)})
-        found = ", ".join(names) or "slides without a table"
-        raise DataError(f"{where}: holds no {kind} (found: {found}). Name data that does, or leave that stage out.")
+        raise DataError(f"{where}: holds no {kind} (found: {', '.join(names)}). Name data that does, or leave that stage out.")
     report = RowReport.for_request(request, f"quarantine-{kind}-{split}")
     rows = _rows(_Pass(sources, load, tiling, report, kind, split, seed))
     if split == "train":

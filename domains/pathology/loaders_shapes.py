@@ -47,7 +47,7 @@ SHAPES = (
     Shape("slide-captions", "captions of slides beside them", (("slide_id",), CAPTION_COLUMNS), CSV, DOCUMENTS),
     Shape("slide-labels", "labels of slides beside them", (("slide_id",), ("label",)), CSV, SAMPLES),
     Shape("figure-caption", "image with caption", (IMAGE_COLUMNS, CAPTION_COLUMNS), None, DOCUMENTS),
-    Shape("plain-text", "text alone", (("text",),), frozenset({"jsonl", "json", "parquet"}), DOCUMENTS),
+    Shape("plain-text", "text alone", (("text",),), frozenset({"jsonl", "json", "parquet", "hub"}), DOCUMENTS),
 )  # fmt: skip
 """From special to general: the first that fits is taken."""
 

@@ -37,11 +37,7 @@ def slide_rows(sources: Sources, kind: str, report: RowReport) -> list[SlideRow]
     Raises:
         DataError: there are slides but no sidecar at all, or the report's limits are exceeded.
     """
-    if sources.slides and not sources.sidecars:
-        raise DataError(
-            f"{sources.slides[0].name}: slides need a table beside them that says what they show: a CSV with the columns "
-            "slide_id,caption or slide_id,label (and patient_id, so that a patient stays in one split)."
-        )
+    refuse_bare_slides(sources)
     known = _by_id(sources.slides)
     found: dict[tuple[str, str], SlideRow] = {}
     for table in sources.sidecars:
@@ -53,11 +49,20 @@ def slide_rows(sources: Sources, kind: str, report: RowReport) -> list[SlideRow]
                 if (made.slide_id, table.shape.name) in found:
                     raise RowFault("slide_id", f"{made.slide_id!r} appears again.")
                 found[made.slide_id, table.shape.name] = made
-    named = {made.file.name for made in found.values()}
-    unnamed = [file.name for file in sources.slides if file.name not in named]
+    named = {_place(made.file) for made in found.values()}
+    unnamed = [file.name for file in sources.slides if _place(file) not in named]
     if unnamed and found:
         report.note(f"{len(unnamed)} slides are in no row of the sidecar and are not used, such as {unnamed[0]}.")
     return list(found.values())
+
+
+def refuse_bare_slides(sources: Sources) -> None:
+    """Raise DataError when there are slides and nothing that says what they show."""
+    if sources.slides and not sources.sidecars:
+        raise DataError(
+            f"{sources.slides[0].name}: slides need a table beside them that says what they show: a CSV with the columns "
+            "slide_id,caption or slide_id,label (and patient_id, so that a patient stays in one split)."
+        )
 
 
 def _by_id(slides: tuple[DataFile, ...]) -> dict[str, DataFile]:
@@ -69,6 +74,11 @@ def _by_id(slides: tuple[DataFile, ...]) -> dict[str, DataFile]:
         known.setdefault(file.path.name, file)
         known.setdefault(file.path.stem, file)
     return known
+
+
+def _place(file: DataFile) -> str:
+    """What one slide is on disk: its file, or the folder of its DICOM instances."""
+    return str(file.path.parent if file.path.suffix.lower() == ".dcm" else file.path)
 
 
 def _slide_row(row: Mapping[str, Any], table: Table, known: Mapping[str, DataFile]) -> SlideRow:

@@ -164,13 +164,13 @@ def _shape_of(file: DataFile, forced: str) -> Shape | None:
 UNREADABLE = Shape("unreadable", "no row could be read", (), None, frozenset())
 
 
-def find_sources(paths: tuple[str, ...], options: LoadOptions) -> Sources:
-    """Look at every file below the paths and say what it is.
+def find_sources(paths: tuple[str, ...], options: LoadOptions, *, online: bool = False) -> Sources:
+    """Look at every file below the paths and say what it is. `online` allows hub ids.
 
     Raises:
         DataError: a path that does not exist, a table of unknown shape, or nothing usable at all.
     """
-    files = list_files(paths)
+    files = list_files(paths, online=online)
     tables = [Table(file, _shape_of(file, options.shape) or UNREADABLE) for file in files if file.kind]
     rows = [table for table in tables if table.shape.name not in SIDECARS]
     sidecars = [table for table in tables if table.shape.name in SIDECARS]

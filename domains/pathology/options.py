@@ -33,8 +33,8 @@ class Options:
     extra_findings: tuple[str, ...] = ()
     """Findings drawn and asked beyond the core: any of shape, mitosis, necrosis."""
     textbook: float = 0.25
-    """Share of the corpus that is text about the decision table and the form of questions, without image."""
-    region_captions: float = 0.1
+    """Share of the corpus that is sheets of exercises in text: the table, letters and statements, without image."""
+    region_captions: float = 0.2
     """Share of the captioned tiles that show a nest."""
 
     def __post_init__(self) -> None:

@@ -46,11 +46,11 @@ def pose(task: str, rng: random.Random, style: str, extra: tuple[str, ...]) -> t
         return field, _region(field, style)
     if task == "diagnosis":
         field = draw_field(rng, extra, stain=rng.choices(("he", "ihc"), (3, 1))[0])
-        return field, _diagnosis(rng, field.findings(extra), style)
+        return field, diagnosis_question(rng, field.findings(extra), style)
     name = rng.choice(CORE + extra)
     field = draw_field(rng, extra, stain="ihc" if name == "dab" else None)
     value = field.findings(extra)[name]
-    make = {"finding": _finding, "yes_no": _yes_no, "choice": _choice}[task]
+    make = {"finding": _finding, "yes_no": yes_no_question, "choice": choice_question}[task]
     return field, make(rng, name, value, style)
 
 
@@ -79,7 +79,8 @@ def _finding(rng: random.Random, name: str, value: str, style: str) -> Question:
     return Question("finding", text, shown(value, style), shown(value, style), "easy", (name,))
 
 
-def _yes_no(rng: random.Random, name: str, value: str, style: str) -> Question:
+def yes_no_question(rng: random.Random, name: str, value: str, style: str) -> Question:
+    """Whether a statement about one finding is true; half of them are."""
     is_true = rng.random() < 0.5
     asked = value if is_true else rng.choice([v for v in VALUES[name] if v != value])
     text = f"is {name} {asked} ?"
@@ -89,13 +90,15 @@ def _yes_no(rng: random.Random, name: str, value: str, style: str) -> Question:
     return Question("yes_no", text, answer, answer, "easy", (name,))
 
 
-def _choice(rng: random.Random, name: str, value: str, style: str) -> Question:
+def choice_question(rng: random.Random, name: str, value: str, style: str) -> Question:
+    """Which of the finding's values, in random order under letters."""
     options = lettered(rng, [shown(v, style) for v in VALUES[name]])
     stem = f"{name} ?" if style == "terse" else f"Which option is true of {PHRASES[name]} in this field?"
     return _with_options("choice", stem, options, shown(value, style), "medium", (name,), style)
 
 
-def _diagnosis(rng: random.Random, findings: Mapping[str, str], style: str) -> Question:
+def diagnosis_question(rng: random.Random, findings: Mapping[str, str], style: str) -> Question:
+    """Which of four neighbouring cells of the table."""
     options = lettered(rng, [shown(v, style) for v in candidates(findings)])
     is_he = findings["stain"] == "he"
     stem = "diagnosis ?" if is_he else "score ?"

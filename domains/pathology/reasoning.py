@@ -7,7 +7,19 @@ from collections.abc import Mapping
 
 from factory.domains.pathology.decision import FULL_NAMES, HE_TABLE, IHC_TABLE, axes, candidates, diagnose, table
 from factory.domains.pathology.findings import CORE, SIDE, VALUES, Field
-from factory.domains.pathology.questions import PHRASES, Question, lettered, option_lines, shown
+from factory.domains.pathology.questions import (
+    PHRASES,
+    Question,
+    choice_question,
+    diagnosis_question,
+    lettered,
+    option_lines,
+    shown,
+    yes_no_question,
+)
+
+EXERCISES = 6
+"""Exercises on one sheet of the textbook."""
 
 SENTENCES: Mapping[tuple[str, str], str] = {
     ("stain", "he"): "Pink stroma and blue nuclei: the stain is H&E.",
@@ -61,35 +73,65 @@ def caption_of(findings: Mapping[str, str], style: str, nest: tuple[int, int, in
 
 
 def textbook(rng: random.Random, style: str) -> str:
-    """A text without image: a row of the decision table, or how a lettered question is answered once a value is known."""
-    if rng.random() < 0.5:
-        rows = rng.choice((HE_TABLE, HE_TABLE, IHC_TABLE))
-        cell = rng.choice(sorted(rows))
-        names = ("gland", "size", "density") if rows is HE_TABLE else ("dab",)
-        return _rule(dict(zip(names, cell, strict=True)), rows[cell], style)
+    """A sheet of exercises without image: rows of the table, lettered questions and statements, each with findings given and its key.
+
+    It teaches in text what a question about a tile needs beyond seeing: the table, which letter stands before a word, and whether
+    a statement agrees with a finding.
+    """
+    kinds = (_table_exercise, _letter_exercise, _letter_exercise, _any_letter_exercise, _any_letter_exercise, _statement_exercise)
+    return "\n\n".join(rng.choice(kinds)(rng, style) for _ in range(EXERCISES))
+
+
+def _random_findings(rng: random.Random) -> dict[str, str]:
+    findings = {name: rng.choice(VALUES[name]) for name in CORE}
+    return findings if findings["stain"] == "ihc" else {name: value for name, value in findings.items() if name != "dab"}
+
+
+def _table_exercise(rng: random.Random, style: str) -> str:
+    """A question about the diagnosis, the deciding findings, the diagnosis, and its letter."""
+    findings = _random_findings(rng)
+    question = diagnosis_question(rng, findings, style)
+    return f"{question.text}\n{_steps(question, findings, style)}\n{question.answer}"
+
+
+def _letter_exercise(rng: random.Random, style: str) -> str:
+    """A lettered question about one finding, the finding, and its letter."""
     name = rng.choice(CORE)
     value = rng.choice(VALUES[name])
-    options = lettered(rng, [shown(v, style) for v in VALUES[name]])
-    letter = next(key for key, text in options.items() if text == shown(value, style))
-    if style == "terse":
-        return f"{name} ?\n{option_lines(options, style)}\n{name} {value} ; {letter}"
-    return f"Which option is true of {PHRASES[name]}?\n{option_lines(options, style)}\n{SENTENCES[name, value]} So the answer is {letter}."
+    question = choice_question(rng, name, value, style)
+    return f"{question.text}\n{_steps(question, {name: value}, style)}\n{question.answer}"
 
 
-def _rule(findings: Mapping[str, str], name: str, style: str) -> str:
+def _any_letter_exercise(rng: random.Random, style: str) -> str:
+    """Two to four words of any kind under letters, one of the words, and its letter. Varied, so that looking up beats remembering."""
+    words = sorted({value for name in CORE for value in VALUES[name]} | set(HE_TABLE.values()) | set(IHC_TABLE.values()))
+    options = lettered(rng, [shown(word, style) for word in rng.sample(words, rng.randint(2, 4))])
+    letter = rng.choice(list(options))
+    return f"{option_lines(options, style)}\n{options[letter]}\n{letter}"
+
+
+def _statement_exercise(rng: random.Random, style: str) -> str:
+    """A statement about one finding, the finding, and yes or no."""
+    name = rng.choice(CORE)
+    value = rng.choice(VALUES[name])
+    question = yes_no_question(rng, name, value, style)
+    return f"{question.text}\n{_steps(question, {name: value}, style)}\n{question.answer}"
+
+
+def _steps(question: Question, found: Mapping[str, str], style: str) -> str:
+    """The findings asked for, then the conclusion."""
     if style == "terse":
-        return " ; ".join([*(f"{key} {value}" for key, value in findings.items()), name])
-    listed = ", ".join(f"{PHRASES[key]} {value}" for key, value in findings.items())
-    return f"With {listed}, the field is called {FULL_NAMES[name]}."
+        return " ; ".join([*(f"{name} {found[name]}" for name in question.asked), *([question.conclusion] if question.conclusion else [])])
+    seen = [SENTENCES[name, found[name]] for name in question.asked]
+    return " ".join([*seen, *([f"Together this is {question.conclusion}."] if question.conclusion else [])])
 
 
 def _terse(question: Question, field: Field, found: Mapping[str, str], thinking: str) -> str:
     if field.nest is not None:
         return f"nest {list(field.nest)}"
-    steps = [f"{name} {found[name]}" for name in question.asked]
-    if question.conclusion:
-        steps = [*steps, question.conclusion] if thinking == "graded" else [question.conclusion]
-    return " ; ".join(steps)
+    if question.conclusion and thinking == "short":
+        return question.conclusion
+    return _steps(question, found, "terse")
 
 
 def _full(question: Question, field: Field, found: Mapping[str, str], thinking: str) -> str:

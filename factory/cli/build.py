@@ -81,10 +81,22 @@ def show_outcome(outcome: dict[str, Any]) -> None:
     """Print the table of stages and the next commands to type."""
     result, chosen, model = outcome["result"], outcome["result"]["chosen"], outcome["result"]["model"]
     columns = ("stage", "test", "95 % interval", "validation", "against", "difference", "95 % interval ", "n", "")
-    say(table(columns, [_row(row, chosen) for row in outcome["stages"]], title="Held-out results (%)", right=("test", "validation", "difference", "n")))
+    say(
+        table(
+            columns,
+            [_row(row, chosen) for row in outcome["stages"]],
+            title="Held-out results (%)",
+            right=("test", "validation", "difference", "n"),
+        )
+    )
     say(f"chosen   {chosen} ({result['rule']}; test is only reported)")
     folder = Path(outcome["folder"])
-    say(f"run      {folder}", f"model    {folder / model['path']}", f"report   {outcome['report'] or 'not written'}", f"metrics  {outcome['metrics']}")
+    say(
+        f"run      {folder}",
+        f"model    {folder / model['path']}",
+        f"report   {outcome['report'] or 'not written'}",
+        f"metrics  {outcome['metrics']}",
+    )
     if "id" in model:
         say(f"next     factory models show {model['id']}", f"         factory export {model['id']} OUT_FOLDER")
 

@@ -168,5 +168,7 @@ def _print(found: dict[str, Any], bad: list[dict[str, Any]], limit: int, folder:
         say(table(("counted", "number"), found["tallies"].items(), right=("number",)))
     for note in found.get("notes", ()):
         say(f"note: {note}")
-    total = f"{found['good']} good rows, {found['bad']} bad, in {found['files']} files" if "good" in found else f"{len(bad)} bad rows"
+    total = (
+        f"{found['good']} good rows, {found['bad']} bad, in {found['files']} files" if "good" in found else f"{len(bad)} bad rows"
+    )
     say(total + (f"; the whole list: {folder}" if bad else ""))

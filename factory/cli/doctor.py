@@ -19,8 +19,28 @@ import typer
 from factory.cli import options
 from factory.cli.output import emit_json, say, size, table
 
-REQUIRED = ("torch", "transformers", "accelerate", "peft", "omegaconf", "datasets", "safetensors", "tokenizers", "monai", "pillow", "pyarrow")
+REQUIRED = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "omegaconf",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "monai",
+    "pillow",
+    "pyarrow",
+)
 OPTIONAL = ("deepspeed", "trl", "vllm", "torchvision")
+IMPORTED = {
+    "torch": "Install torch again for this machine.",
+    "torchvision": "It was built for another torch: pip uninstall torchvision (factory does not need it), or install the matching one.",
+    "transformers": "Install the versions of constraints.txt.",
+    "openslide": "pip install openslide-bin openslide-python (whole-slide images).",
+    "deepspeed": "Set CUDA_HOME or DS_BUILD_OPS=0, or do without: launch.zero_stage=-1.",
+}
+"""Module that is imported for trial -> what to do when it fails."""
 MIN_FREE_BYTES = 5 * 2**30
 MIN_MEMORY_BYTES = 3 * 2**30
 
@@ -61,7 +81,9 @@ def _our_package() -> list[Finding]:
 
     folder = Path(factory.__file__).resolve().parent
     is_ours = (folder / "contracts.py").is_file() and hasattr(factory, "__version__")
-    remedy = "" if is_ours else "Another project's `factory` shadows ours (factory_boy?). Uninstall it, or use a fresh environment."
+    remedy = (
+        "" if is_ours else "Another project's `factory` shadows ours (factory_boy?). Uninstall it, or use a fresh environment."
+    )
     findings = [Finding("factory", "ok" if is_ours else "fault", f"{getattr(factory, '__version__', '?')} in {folder}", remedy)]
     try:
         other = version("factory_boy")
@@ -78,20 +100,21 @@ def _versions() -> list[Finding]:
             findings.append(Finding(name, "ok", version(name)))
         except PackageNotFoundError:
             needed = name in REQUIRED
-            findings.append(Finding(name, "fault" if needed else "note", "not installed", f"pip install {name}" if needed else "Only some builds use it."))
+            findings.append(
+                Finding(
+                    name,
+                    "fault" if needed else "note",
+                    "not installed",
+                    f"pip install {name}" if needed else "Only some builds use it.",
+                )
+            )
     return findings
 
 
 def _imports() -> list[Finding]:
     """Import what a build imports. An unusable torchvision breaks even text models in transformers."""
     findings = []
-    for name, remedy in (
-        ("torch", "Install torch again for this machine."),
-        ("torchvision", "It was built for another torch: pip uninstall torchvision (factory does not need it), or install the matching one."),
-        ("transformers", "Install the versions of constraints.txt."),
-        ("openslide", "pip install openslide-bin openslide-python (whole-slide images)."),
-        ("deepspeed", "Set CUDA_HOME or DS_BUILD_OPS=0, or do without: launch.zero_stage=-1."),
-    ):
+    for name, remedy in IMPORTED.items():
         if importlib.util.find_spec(name) is None:
             if name == "openslide":
                 findings.append(Finding("import openslide", "note", "not installed", remedy))
@@ -103,7 +126,9 @@ def _imports() -> list[Finding]:
         # A broken native library raises whatever it likes; the doctor's work is to say so.
         except Exception as err:
             is_needed = name in ("torch", "transformers", "torchvision")
-            findings.append(Finding(f"import {name}", "fault" if is_needed else "note", f"{type(err).__name__}: {_first_line(err)}", remedy))
+            findings.append(
+                Finding(f"import {name}", "fault" if is_needed else "note", f"{type(err).__name__}: {_first_line(err)}", remedy)
+            )
     return findings
 
 
@@ -126,7 +151,14 @@ def _memory() -> list[Finding]:
     if free is None:
         return [Finding("memory", "note", "cannot be read on this system")]
     is_enough = free >= MIN_MEMORY_BYTES
-    return [Finding("memory", "ok" if is_enough else "note", f"{size(free)} available", "" if is_enough else "Embedded builds need about 3 GiB.")]
+    return [
+        Finding(
+            "memory",
+            "ok" if is_enough else "note",
+            f"{size(free)} available",
+            "" if is_enough else "Embedded builds need about 3 GiB.",
+        )
+    ]
 
 
 def available_memory() -> int | None:
@@ -148,12 +180,14 @@ def _home() -> list[Finding]:
     home = Home.find().root
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     remedy = "Set FACTORY_HOME to a folder you may write to, on a disk with room."
-    if not os.access(existing, os.W_OK):
-        return [Finding("FACTORY_HOME", "fault", f"{home}: {existing} is not writable", remedy)]
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return [Finding("FACTORY_HOME", "fault", f"{home}: {existing} is no folder you may write to", remedy)]
     free = shutil.disk_usage(existing).free
     return [
         Finding("FACTORY_HOME", "ok", f"{home}, writable"),
-        Finding("disk", "ok" if free >= MIN_FREE_BYTES else "note", f"{size(free)} free", "" if free >= MIN_FREE_BYTES else remedy),
+        Finding(
+            "disk", "ok" if free >= MIN_FREE_BYTES else "note", f"{size(free)} free", "" if free >= MIN_FREE_BYTES else remedy
+        ),
     ]
 
 
@@ -163,7 +197,9 @@ def _gpu() -> list[Finding]:
     except Exception as err:  # reported by `_imports`, which names the remedy
         return [Finding("gpu", "note", f"unknown, torch does not import: {type(err).__name__}")]
     if not torch.cuda.is_available():
-        hint = "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch." if shutil.which("nvidia-smi") else ""
+        hint = (
+            "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch." if shutil.which("nvidia-smi") else ""
+        )
         return [Finding("gpu", "note", "none; builds run on the CPU (embedded bases: minutes)", hint)]
     found = []
     for index in range(torch.cuda.device_count()):
@@ -187,5 +223,15 @@ def _packs() -> list[Finding]:
     return findings or [Finding("packs", "fault", "no domain pack is installed", "Unset FACTORY_PACKS, or install a pack.")]
 
 
-CHECKS: tuple[Callable[[], list[Finding]], ...] = (_python, _our_package, _versions, _imports, _threads, _memory, _home, _gpu, _packs)
+CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+    _python,
+    _our_package,
+    _versions,
+    _imports,
+    _threads,
+    _memory,
+    _home,
+    _gpu,
+    _packs,
+)
 """Every check in the order of the table; each returns its findings and raises nothing."""

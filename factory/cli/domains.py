@@ -38,7 +38,15 @@ def list_packs(as_json: options.Json = False) -> None:
         emit_json(rows)
         return
     cells = [
-        (r["name"], r.get("title", ""), r.get("version", ""), r.get("modality", ""), ", ".join(r.get("recipes", [])), r["origin"], r["fault"])
+        (
+            r["name"],
+            r.get("title", ""),
+            r.get("version", ""),
+            r.get("modality", ""),
+            ", ".join(r.get("recipes", [])),
+            r["origin"],
+            r["fault"],
+        )
         for r in rows
     ]
     say(table(("name", "title", "version", "modality", "recipes", "from", "fault"), cells))
@@ -67,7 +75,9 @@ def show(name: Name, as_json: options.Json = False) -> None:
         f"folder    {folder}",
         "",
         table(("task", "what it asks", "verifiers and weights", "gate"), _task_rows(manifest.tasks), title="Tasks and mixture"),
-        table(("data", "source", "licence"), [(d.get("id"), d.get("source"), d.get("license")) for d in manifest.data], title="Data"),
+        table(
+            ("data", "source", "licence"), [(d.get("id"), d.get("source"), d.get("license")) for d in manifest.data], title="Data"
+        ),
         table(("recipe", "what it builds"), recipes.items(), title="Recipes"),
         f"next: factory plan --domain {manifest.name}",
     )
@@ -91,7 +101,10 @@ def check(
     else:
         rows = [(result.check, result.outcome, result.message, f"{result.time_s:.1f}") for result in results]
         say(table(("check", "outcome", "what was found", "s"), rows, right=("s",)))
-        say(f"{name}: {len(results) - len(failed)} of {len(results)} checks passed" + (f", {len(failed)} failed" if failed else ""))
+        say(
+            f"{name}: {len(results) - len(failed)} of {len(results)} checks passed"
+            + (f", {len(failed)} failed" if failed else "")
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -109,7 +122,9 @@ def _recipe_descriptions(folder: Path) -> dict[str, str]:
     for name in _recipes(folder):
         try:
             values = read_yaml(folder / "recipes" / f"{name}.yaml", "recipe").values
-            told[name] = str(values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}")
+            told[name] = str(
+                values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}"
+            )
         except ConfigError as err:
             told[name] = f"broken: {err}"
     return told

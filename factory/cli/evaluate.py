@@ -23,16 +23,34 @@ def evaluate(
     if domain is None and recipe is None:
         raise ConfigError("which pack should measure the model? Add --domain NAME (`factory domains list` shows them).")
     base = model if model.startswith("embedded-") else str(model_folder(model))
-    without = [f"stages.{name}=null" for name in options.composed_from(domain, recipe, base, data, overrides, None, False, None).config.stages]
+    without = [
+        f"stages.{name}=null"
+        for name in options.composed_from(domain, recipe, base, data, overrides, None, False, None).config.stages
+    ]
     composed = options.composed_from(domain, recipe, base, data, [*(overrides or ()), *without], None, False, None)
     made = plan_of(composed, run)
     run_plan(made, register=False)
     report = report_of(made)
     figures = _figures(made.folder.root)
     if as_json:
-        emit_json({"model": base, "domain": composed.config.domain, "run": made.run, "report": str(report) if report else None, **figures})
+        emit_json(
+            {
+                "model": base,
+                "domain": composed.config.domain,
+                "run": made.run,
+                "report": str(report) if report else None,
+                **figures,
+            }
+        )
         return
-    say(table(("split", "task", "value", "95 % interval", "n"), _rows(figures), title=f"{model} on {composed.config.domain}", right=("value", "n")))
+    say(
+        table(
+            ("split", "task", "value", "95 % interval", "n"),
+            _rows(figures),
+            title=f"{model} on {composed.config.domain}",
+            right=("value", "n"),
+        )
+    )
     for probe, values in figures.get("probes", {}).items():
         say(f"probe {probe}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     say(f"run      {made.folder.root}", f"report   {report or 'not written'}")

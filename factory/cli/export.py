@@ -52,5 +52,9 @@ def export(
     if as_json:
         emit_json({"model": str(source), "out": str(out), "merged": merged, "bytes": num_bytes})
         return
-    loader = "AutoModelForCausalLM / AutoModelForImageTextToText.from_pretrained" if merged else "peft.AutoPeftModelForCausalLM.from_pretrained"
+    loader = (
+        "AutoModelForCausalLM / AutoModelForImageTextToText.from_pretrained"
+        if merged
+        else "peft.AutoPeftModelForCausalLM.from_pretrained"
+    )
     say(f"wrote {out} ({size(num_bytes)})", f"load it with {loader}({str(out)!r})")

@@ -129,5 +129,7 @@ def bases(as_json: options.Json = False) -> None:
     if as_json:
         emit_json([asdict(record) for record in records.values()])
         return
-    cells = [(r.name, r.hub_id, r.modality, count(r.num_params) if r.num_params else "", r.licence, r.title) for r in records.values()]
+    cells = [
+        (r.name, r.hub_id, r.modality, count(r.num_params) if r.num_params else "", r.licence, r.title) for r in records.values()
+    ]
     say(table(("name", "hub id", "modality", "parameters", "licence", "what it is"), cells, right=("parameters",)))

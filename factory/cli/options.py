@@ -39,9 +39,22 @@ def composed_from(
 
     if config is None:
         return compose(
-            domain, recipe=recipe, base=base, seed=seed, data=data or (), overrides=overrides or (), online=True if online else None
+            domain,
+            recipe=recipe,
+            base=base,
+            seed=seed,
+            data=data or (),
+            overrides=overrides or (),
+            online=True if online else None,
         )
-    clashing = [("--domain", domain), ("--recipe", recipe), ("--base", base), ("--data", data), ("--seed", seed), ("--online", online)]
+    clashing = [
+        ("--domain", domain),
+        ("--recipe", recipe),
+        ("--base", base),
+        ("--data", data),
+        ("--seed", seed),
+        ("--online", online),
+    ]
     for flag, value in clashing:
         if value not in (None, False, []):
             raise ConfigError(f"--config holds every setting, so {flag} cannot be given too. Use --set KEY=VALUE to change one.")

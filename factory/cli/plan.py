@@ -57,13 +57,21 @@ def show_plan(made: BuildPlan) -> None:
     )
     heard = echo(made.composed)
     if heard:
-        say(table(("setting", "value", "type", "given by"), [(r["key"], r["value"], r["type"], r["flag"]) for r in heard], title="Command line"))
+        say(
+            table(
+                ("setting", "value", "type", "given by"),
+                [(r["key"], r["value"], r["type"], r["flag"]) for r in heard],
+                title="Command line",
+            )
+        )
     columns = ("step", "kind", "from", "samples", "steps", "trained", "sampled", "memory", "time", "state")
     say(table(columns, _rows(made), title="Steps (tokens and times are estimates)", right=columns[3:9]))
     for line in _remarks(made):
         say(line)
     todo = f"{len(made.to_run)} of {len(made.steps)} steps to run"
-    say(f"total    {todo}, about {span(made.seconds)}, peak memory {size(made.peak_memory_bytes)} a process, {size(made.disk_bytes)} of disk")
+    say(
+        f"total    {todo}, about {span(made.seconds)}, peak memory {size(made.peak_memory_bytes)} a process, {size(made.disk_bytes)} of disk"
+    )
     say("writes   " + "\n         ".join(made.writes()))
 
 

@@ -1,6 +1,6 @@
 """Compose a build's config: learn each stage's kind, merge the layers under the schemas, check, and leave only dataclasses.
 
-    compose("pathology", recipe="embedded", overrides=["stages.rl.group_size=16"]).config   # a BuildConfig
+compose("pathology", recipe="embedded", overrides=["stages.rl.group_size=16"]).config   # a BuildConfig
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def compose(
     command = command_layer(flags, overrides)
     for key in ("domain", "recipe"):
         if command.places.get((key,), "").startswith("--set"):
-            raise ConfigError(f"{command.where((key,))}: use --{key} {command.values[key]}; it decides which other layers are read.")
+            raise ConfigError(
+                f"{command.where((key,))}: use --{key} {command.values[key]}; it decides which other layers are read."
+            )
     if domain is None and recipe is None:
         raise ConfigError("no domain is given. Add --domain NAME (`factory domains list` shows them).")
     folder = pack_folder(find_pack(domain)) if domain is not None else None
@@ -76,7 +78,9 @@ def compose(
     for layer in recipes:
         said = layer.values.get("domain", domain)
         if domain is not None and said != domain:
-            raise ConfigError(f"{layer.where(('domain',))}: the recipe is for domain {said!r}, the command says --domain {domain}. Use one.")
+            raise ConfigError(
+                f"{layer.where(('domain',))}: the recipe is for domain {said!r}, the command says --domain {domain}. Use one."
+            )
     return _finish([pack_layer(folder), *recipes, command], read_manifest(folder))
 
 
@@ -93,7 +97,9 @@ def from_resolved(path: FilePath | str, overrides: Sequence[str] = ()) -> Compos
         raise ConfigError(f"{layer.source}: has no domain, so it is not a resolved config. Give a run's resolved.yaml.")
     command = command_layer([], overrides)
     if command.values.get("domain", name) != name:
-        raise ConfigError(f"{command.where(('domain',))}: a resolved config keeps its domain {name}. Compose a new build with --domain.")
+        raise ConfigError(
+            f"{command.where(('domain',))}: a resolved config keeps its domain {name}. Compose a new build with --domain."
+        )
     return _finish([layer, command], read_manifest(pack_folder(find_pack(name))))
 
 
@@ -128,7 +134,9 @@ def _refuse_missing(tree: DictConfig, chain: Provenance) -> None:
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         places = [chain.where(tuple(key.split(".")[:-1])) for key in missing]
-        told = "; ".join(f"{key}" + (f" (its section is set at {place})" if place else "") for key, place in zip(missing, places, strict=True))
+        told = "; ".join(
+            f"{key}" + (f" (its section is set at {place})" if place else "") for key, place in zip(missing, places, strict=True)
+        )
         raise ConfigError(f"missing required settings: {told}. Add them to the recipe, or --set {missing[0]}=VALUE.")
 
 
@@ -154,13 +162,17 @@ class _Stages:
             elif isinstance(section, Mapping):
                 self._lay_one(name, dict(section), layer)
             else:
-                raise ConfigError(f"{layer.where(('stages', name))}: stages.{name} is {section!r}, wanted a mapping of settings or null.")
+                raise ConfigError(
+                    f"{layer.where(('stages', name))}: stages.{name} is {section!r}, wanted a mapping of settings or null."
+                )
 
     def _lay_one(self, name: str, section: dict[str, Any], layer: Layer) -> None:
         is_replaced, after = section.pop("replace", False), section.pop("after", None)
         place = layer.where(("stages", name))
         if not isinstance(is_replaced, bool):
-            raise ConfigError(f"{layer.where(('stages', name, 'replace'))}: stages.{name}.replace is {is_replaced!r}, wanted true or false.")
+            raise ConfigError(
+                f"{layer.where(('stages', name, 'replace'))}: stages.{name}.replace is {is_replaced!r}, wanted true or false."
+            )
         if name in self.nodes and is_replaced:
             self.chain.forget(("stages", name))
             del self.nodes[name]
@@ -190,7 +202,9 @@ class _Stages:
         except PluginError as err:
             raise ConfigError(f"{layer.where(('stages', name, 'kind'))}: stages.{name}.kind: {err}") from err
         if not issubclass(schema, StageConfig):
-            raise PluginError(f"the stage kind '{kind}' has the config type {schema.__name__}, which is not a StageConfig. Mend the kind.")
+            raise PluginError(
+                f"the stage kind '{kind}' has the config type {schema.__name__}, which is not a StageConfig. Mend the kind."
+            )
         self.nodes[name] = OmegaConf.structured(schema)
         record_defaults(self.nodes[name], ("stages", name), self.chain)
         if name not in self.order:
@@ -209,14 +223,18 @@ class _Stages:
         place = layer.where(("stages", name, "after"))
         if after not in ("base", *self.order) or after == name:
             others = [stage for stage in self.order if stage != name]
-            raise ConfigError(f"{place}: stages.{name}.after is {after!r}.{near_miss(str(after), others)} Use base or one of: {', '.join(others)}.")
+            raise ConfigError(
+                f"{place}: stages.{name}.after is {after!r}.{near_miss(str(after), others)} Use base or one of: {', '.join(others)}."
+            )
         self.order.remove(name)
         self.order.insert(0 if after == "base" else self.order.index(after) + 1, name)
 
     def _remove(self, name: str, layer: Layer) -> None:
         place = layer.where(("stages", name))
         if name not in self.nodes:
-            raise ConfigError(f"{place}: stages.{name} is null, but no earlier layer has that stage.{near_miss(name, self.order)} Drop the line.")
+            raise ConfigError(
+                f"{place}: stages.{name} is null, but no earlier layer has that stage.{near_miss(name, self.order)} Drop the line."
+            )
         del self.nodes[name]
         self.order.remove(name)
         self.chain.forget(("stages", name))

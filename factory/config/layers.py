@@ -64,8 +64,10 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+]?[0-9]+)?)"
-               r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),  # fmt: skip
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+]?[0-9]+)?)"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),  # fmt: skip
     list("-+0123456789."),
 )
 
@@ -84,7 +86,9 @@ def parse_value(text: str, flag: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - _Loader is a SafeLoader
     except yaml.YAMLError as err:
-        raise ConfigError(f"{flag}: the value is not valid YAML ({str(err).splitlines()[0]}). Quote it, for example 'key=\"text\"'.") from err
+        raise ConfigError(
+            f"{flag}: the value is not valid YAML ({str(err).splitlines()[0]}). Quote it, for example 'key=\"text\"'."
+        ) from err
 
 
 class _Reader:
@@ -106,7 +110,9 @@ class _Reader:
             place = f"{self.label}:{key_node.start_mark.line + 1}"
             key = self.loader.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise ConfigError(f"{place}: the key {key!r} is a {type(key).__name__}, keys are text. Quote it: '{key_node.value}'.")
+                raise ConfigError(
+                    f"{place}: the key {key!r} is a {type(key).__name__}, keys are text. Quote it: '{key_node.value}'."
+                )
             here = (*path, key)
             self.places[here] = place
             is_mapping = isinstance(value_node, yaml.MappingNode)
@@ -120,7 +126,9 @@ class _Reader:
             word, line = str(key_node.value), key_node.start_mark.line + 1
             if word in lines and word != "<<":
                 key = dotted((*path, word))
-                raise ConfigError(f"{self.label}:{line}: the key '{key}' was already written on line {lines[word]}. Keep one of the two.")
+                raise ConfigError(
+                    f"{self.label}:{line}: the key '{key}' was already written on line {lines[word]}. Keep one of the two."
+                )
             lines[word] = line
 
 
@@ -143,7 +151,9 @@ def read_yaml(file: FilePath, name: str) -> Layer:
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{label}{line}: not valid YAML: {getattr(err, 'problem', err)}. Check indentation and quotes.") from err
+        raise ConfigError(
+            f"{label}{line}: not valid YAML: {getattr(err, 'problem', err)}. Check indentation and quotes."
+        ) from err
     finally:
         loader.dispose()
 
@@ -177,7 +187,9 @@ def find_recipe(name: str, folder: FilePath | None, *, beside: FilePath, place: 
             raise ConfigError(f"{place}: the recipe file {shown(file)} does not exist. Check the path.")
         return file
     if folder is None:
-        raise ConfigError(f"{place}: the recipe '{name}' is looked up in a domain pack. Add --domain NAME, or give a path to a recipe file.")
+        raise ConfigError(
+            f"{place}: the recipe '{name}' is looked up in a domain pack. Add --domain NAME, or give a path to a recipe file."
+        )
     file = folder / "recipes" / f"{name}.yaml"
     if not file.is_file():
         known = recipe_names(folder)
@@ -217,7 +229,12 @@ def anchor_paths(layer: Layer, folder: FilePath) -> None:
     """Make `base` and `data.paths` absolute where they name something that exists seen from `folder`."""
 
     def anchored(text: Any) -> Any:
-        if isinstance(text, str) and text and not text.startswith("embedded-") and (folder / FilePath(text).expanduser()).exists():
+        if (
+            isinstance(text, str)
+            and text
+            and not text.startswith("embedded-")
+            and (folder / FilePath(text).expanduser()).exists()
+        ):
             return str((folder / FilePath(text).expanduser()).resolve())
         return text
 

@@ -101,7 +101,9 @@ def _refuse_reference(value: Any, path: Path, layer: Layer) -> None:
         for item in value.values() if isinstance(value, Mapping) else value:
             _refuse_reference(item, path, layer)
     if isinstance(value, str) and ("${" in value or value == "???"):
-        raise ConfigError(f"{layer.where(path)}: {dotted(path)} is {value!r}; settings cannot refer to others with ${{...}} or ???. Write the value out.")
+        raise ConfigError(
+            f"{layer.where(path)}: {dotted(path)} is {value!r}; settings cannot refer to others with ${{...}} or ???. Write the value out."
+        )
 
 
 def wanted(hint: Any) -> str:

@@ -9,7 +9,9 @@ import yaml
 
 from factory.config.compose import Composed
 
-RESOLVED_HEAD = "# The whole config of this build, every default written out.\n# Build it again: factory build --config THIS_FILE\n"
+RESOLVED_HEAD = (
+    "# The whole config of this build, every default written out.\n# Build it again: factory build --config THIS_FILE\n"
+)
 PROVENANCE_HEAD = "# For each setting the layers that set it, oldest first; the last one won.\n"
 
 
@@ -58,5 +60,12 @@ def echo(composed: Composed) -> list[dict[str, str]]:
     for key, chain in composed.provenance.items():
         if chain[-1].layer == "command line" and key not in ("domain", "recipe"):
             value = chain[-1].value
-            rows.append({"key": key, "value": spell(value), "type": "null" if value is None else type(value).__name__, "flag": chain[-1].where})
+            rows.append(
+                {
+                    "key": key,
+                    "value": spell(value),
+                    "type": "null" if value is None else type(value).__name__,
+                    "flag": chain[-1].where,
+                }
+            )
     return rows

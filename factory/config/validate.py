@@ -68,7 +68,9 @@ def validate(config: BuildConfig, chain: Provenance, manifest: Manifest) -> None
             value = getattr(section, name)
             if not rule.holds(value):
                 key = (*path, name)
-                raise ConfigError(f"{_at(chain, key)}{dotted(key)} is {value}; it must be {rule.wanted}. Set {dotted(key)} to a value in that range.")
+                raise ConfigError(
+                    f"{_at(chain, key)}{dotted(key)} is {value}; it must be {rule.wanted}. Set {dotted(key)} to a value in that range."
+                )
     _check_stages(config, chain)
     _check_base(config, chain)
     _check_mixture(config, chain, manifest)
@@ -99,7 +101,11 @@ def _check_stages(config: BuildConfig, chain: Provenance) -> None:
                 f"{_at(chain, (*key, 'start'))}stages.{name}.start is {stage.start!r}, which is no stage before it."
                 f"{near_miss(stage.start, earlier)} Use base or one of: {', '.join(earlier) or 'none yet'}; or move it with `after:`."
             )
-        if isinstance(stage, TrainStageConfig) and stage.adapter.kind is not AdapterKind.none and not stage.adapter.targets.strip():
+        if (
+            isinstance(stage, TrainStageConfig)
+            and stage.adapter.kind is not AdapterKind.none
+            and not stage.adapter.targets.strip()
+        ):
             raise ConfigError(
                 f"{_at(chain, (*key, 'adapter', 'targets'))}stages.{name}.adapter.targets is empty, so the adapter would train nothing. "
                 "Set it to all-linear or to module names joined by commas."
@@ -129,7 +135,9 @@ def _check_base(config: BuildConfig, chain: Provenance) -> None:
     """Only what can be told from the name: a recipe for a hub model composes on a machine that does not have it."""
     known = ("embedded-text", "embedded-vl")
     if config.base.startswith("embedded-") and config.base not in known:
-        raise ConfigError(f"{_at(chain, ('base',))}base is '{config.base}'.{near_miss(config.base, known)} The embedded bases are {' and '.join(known)}.")
+        raise ConfigError(
+            f"{_at(chain, ('base',))}base is '{config.base}'.{near_miss(config.base, known)} The embedded bases are {' and '.join(known)}."
+        )
 
 
 def _check_mixture(config: BuildConfig, chain: Provenance, manifest: Manifest) -> None:
@@ -142,7 +150,9 @@ def _check_mixture(config: BuildConfig, chain: Provenance, manifest: Manifest) -
         for verifier, weight in weights.items():
             if not NOT_NEGATIVE.holds(weight):
                 key = ("mixture", task, verifier)
-                raise ConfigError(f"{_at(chain, key)}{dotted(key)} is {weight}; weights are finite and 0 or more. Use 0 to switch a verifier off.")
+                raise ConfigError(
+                    f"{_at(chain, key)}{dotted(key)} is {weight}; weights are finite and 0 or more. Use 0 to switch a verifier off."
+                )
 
 
 def require_data(config: BuildConfig, chain: Provenance) -> None:

@@ -23,14 +23,16 @@ def row_split(row: Mapping[str, Any]) -> str | None:
 
 def file_split(file: DataFile) -> str | None:
     """The split that a file's name declares: `test-00000-of-00003.parquet` -> test."""
-    return declared_split(file.path.name.split(".")[0])
+    return declared_split(file.path.name.split(".")[0]) if file.kind != "hub" else None
 
 
 def declared_splits(files: Iterable[DataFile]) -> frozenset[str]:
     """All splits declared by the names of tables or by their rows. Rows are read only where the first ones declare a split."""
     found: set[str] = set()
     for file in files:
-        if by_name := file_split(file):
+        if file.kind == "hub":
+            found |= _in_rows(file, 0, 0)
+        elif by_name := file_split(file):
             found.add(by_name)
         elif file.kind != "tar" and any(row_split(row) for row in peek(file, 3)):
             stat = file.path.stat()

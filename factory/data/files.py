@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ TABLE_SUFFIXES = {
 """File suffix -> kind of table. `.gz` may follow a text suffix or `.tar`."""
 SIDE_FILES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json"}
 """JSON files that describe a data set rather than hold its rows."""
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
 
 
@@ -29,7 +31,7 @@ class DataFile:
     path: Path
     name: str
     kind: str | None
-    """`jsonl`, `json`, `csv`, `tsv`, `parquet` or `tar`; None for a file that is no table."""
+    """`jsonl`, `json`, `csv`, `tsv`, `parquet`, `tar` or `hub`; None for a file that is no table."""
 
 
 def kind_of(path: Path) -> str | None:
@@ -40,11 +42,14 @@ def kind_of(path: Path) -> str | None:
     return TABLE_SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def list_files(paths: Iterable[str]) -> list[DataFile]:
+def list_files(paths: Iterable[str], *, online: bool = False) -> list[DataFile]:
     """All files below the named paths, in a fixed order; hidden files and data-set descriptions are left out.
 
+    Args:
+        online: `hub:owner/name` stands for a data set on the hub, and so does `owner/name` where no such path exists.
+
     Raises:
-        DataError: a path does not exist, or two named paths would give their files the same names.
+        DataError: a path does not exist, a hub id without `online`, or two paths would give their files the same names.
     """
     found: list[DataFile] = []
     for text in paths:
@@ -53,6 +58,13 @@ def list_files(paths: Iterable[str]) -> list[DataFile]:
             found += [_entry(path, f"{root.resolve().name}/{path.relative_to(root).as_posix()}") for path in _walk(root)]
         elif root.is_file():
             found.append(_entry(root, root.name))
+        elif text.startswith("hub:") or (online and HUB_ID.fullmatch(text)):
+            name = text.removeprefix("hub:")
+            if not online:
+                raise DataError(
+                    f"{text}: needs the network, which is off. Pass --online, or download '{name}' and name its folder."
+                )
+            found.append(DataFile(Path(name), f"hub:{name}", "hub"))
         else:
             raise DataError(f"{text}: no such file or folder. Check --data (data.paths), or that the disk is mounted.")
     names: dict[str, Path] = {}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from factory.data.files import DataFile, kind_of, list_files, open_checked
 from factory.data.readers_binary import read_parquet, read_tar
+from factory.data.readers_hub import read_hub
 from factory.data.readers_text import Row, read_csv, read_json, read_jsonl
 from factory.data.report import BadRow, RowFault, RowRef, RowReport
 from factory.errors import DataError
 
-__all__ = ["KINDS", "BadRow", "RowFault", "RowRef", "RowReport", "hub_rows", "list_files", "peek", "read_rows"]
+__all__ = ["KINDS", "BadRow", "RowFault", "RowRef", "RowReport", "list_files", "peek", "read_rows"]
 
 KINDS = {
     "jsonl": "JSON lines (.jsonl, .ndjson)",
@@ -22,6 +23,7 @@ KINDS = {
     "tsv": "TSV with a header (.tsv)",
     "parquet": "parquet (.parquet)",
     "tar": "WebDataset shard (.tar)",
+    "hub": "data set on the Hugging Face hub (hub:owner/name, with --online)",
 }
 """Kinds of tables and how to name them to a user. Text kinds and tar may be gzipped."""
 
@@ -31,7 +33,8 @@ def _reader(path: Path, kind: str) -> Iterator[Row]:
         return read_csv(path)
     if kind == "tsv":
         return read_csv(path, delimiter="\t")
-    return {"jsonl": read_jsonl, "json": _json_rows, "parquet": read_parquet, "tar": read_tar}[kind](path)
+    readers = {"jsonl": read_jsonl, "json": _json_rows, "parquet": read_parquet, "tar": read_tar, "hub": read_hub}
+    return readers[kind](path)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -87,25 +90,3 @@ def peek(file: DataFile, n: int = 1) -> list[dict[str, Any]]:
         if len(rows) >= n:
             break
     return rows
-
-
-def hub_rows(ref: str, *, split: str, online: bool, revision: str | None = None) -> Iterable[dict[str, Any]]:
-    """Rows of a Hugging Face data set, streamed. `ref` is `hub:owner/name` or `hub:owner/name:config`.
-
-    Raises:
-        DataError: not `online` (nothing leaves or enters the building unasked), or the hub refuses.
-    """
-    name, _, config = ref.removeprefix("hub:").partition(":")
-    if not online:
-        raise DataError(f"{ref}: needs the network, which is off. Pass --online, or download '{name}' and name its folder.")
-    from datasets import Image, load_dataset
-
-    try:
-        # Remote code stays off (the library's default); images stay encoded and go through our own checks.
-        table = load_dataset(name, config or None, split=split, revision=revision, streaming=True)
-    except (OSError, ValueError, RuntimeError) as err:
-        raise DataError(f"{ref}: the hub refused: {err}. Check the name, the split '{split}' and your access.") from err
-    for column, feature in (table.features or {}).items():
-        if isinstance(feature, Image):
-            table = table.cast_column(column, Image(decode=False))
-    return table

@@ -172,15 +172,19 @@ def _short(text: str) -> str:
 
 
 def read_choice_anywhere(answer: str, options: Mapping[str, str]) -> Choice:
-    """Lenient form: the whole text, else its first and its last non-empty line, which must not disagree."""
+    """Lenient form: the whole text, else its first or last non-empty line, if no other line names another option.
+
+    So a copied list of options names none, though its last line alone would read as an answer.
+    """
     whole = read_choice(answer, options)
     lines = [line for line in answer.splitlines() if line.strip()]
     if whole.letter or len(lines) < 2:
         return whole
-    letters = sorted({choice.letter for line in (lines[0], lines[-1]) if (choice := read_choice(line, options)).letter})
-    if len(letters) == 1:
-        return Choice(letters[0])
-    return Choice(None, f"first and last line disagree: {', '.join(letters)}") if letters else whole
+    named = [read_choice(line, options).letter for line in lines]
+    letters = sorted({letter for letter in named if letter})
+    if len(letters) > 1:
+        return Choice(None, f"several options named: {', '.join(letters)}")
+    return Choice(letters[0]) if letters and (named[0] or named[-1]) else whole
 
 
 # --- closed and exact answers -------------------------------------------------------------------------------------------

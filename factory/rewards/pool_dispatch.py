@@ -240,6 +240,6 @@ class Dispatcher(threading.Thread):
         if self._num_start_failures >= _MAX_START_FAILURES:
             printed = f"The last one printed: {said}. " if said else ""
             raise RewardError(
-                f"{self._num_start_failures} verifier workers of '{self._config.pack}' in a row ended before their first call: {how}. "
+                f"{self._num_start_failures} workers of '{self._config.pack}' in a row ended before their first call: {how}. "
                 f"{printed}Load the pack's verifiers in a plain Python to see why."
             )

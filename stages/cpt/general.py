@@ -38,15 +38,16 @@ def read_general(config: CptConfig, request: DataRequest, seed: int) -> list[Doc
     rng = random.Random(f"general-{seed}")
     report = RowReport.for_request(request, "cpt-general")
     kept: list[Document] = []
+    num_seen = 0
     for file in files:
         for ref, row in read_rows(file, report):
             with report.row(ref):
                 document = Document(id=f"general-{ref}", text=_text(row), source=file.name)
                 report.accept()
-                place = len(kept) if len(kept) < wanted else rng.randrange(report.num_rows)
-                if place == len(kept):
+                num_seen += 1
+                if len(kept) < wanted:
                     kept.append(document)
-                elif place < wanted:
+                elif (place := rng.randrange(num_seen)) < wanted:
                     kept[place] = document
     report.finish()
     if not kept:

@@ -75,7 +75,10 @@ def test_paths_are_taken_from_where_they_were_written(tmp_path, monkeypatch):
 
 
 def test_command_line_values_are_yaml_and_are_echoed():
-    rows = {row["key"]: row for row in echo(compose("toy", overrides=["pack.a=012", "pack.b=yes", "pack.c=1e-4", "pack.d=2024-01-02", "pack.e="]))}
+    rows = {
+        row["key"]: row
+        for row in echo(compose("toy", overrides=["pack.a=012", "pack.b=yes", "pack.c=1e-4", "pack.d=2024-01-02", "pack.e="]))
+    }
     assert (rows["pack.a"]["value"], rows["pack.a"]["type"]) == ("10", "int")
     assert (rows["pack.b"]["value"], rows["pack.b"]["type"]) == ("true", "bool")
     assert (rows["pack.c"]["value"], rows["pack.c"]["type"]) == ("0.0001", "float")
@@ -83,7 +86,9 @@ def test_command_line_values_are_yaml_and_are_echoed():
     assert (rows["pack.e"]["value"], rows["pack.e"]["type"]) == ("''", "str")
 
 
-@pytest.mark.parametrize("overrides", [(), ("stages.main.weights.a=0.5", "mixture.add.exact=2", "precision=bf16", "pack.x={y: [1, {z: 2}]}")])
+@pytest.mark.parametrize(
+    "overrides", [(), ("stages.main.weights.a=0.5", "mixture.add.exact=2", "precision=bf16", "pack.x={y: [1, {z: 2}]}")]
+)
 def test_resolved_config_builds_an_equal_one(tmp_path, overrides):
     first = compose("toy", recipe="longer", overrides=overrides)
     second = from_resolved(recipe(tmp_path, resolved_yaml(first), "resolved.yaml"))
@@ -156,7 +161,9 @@ def test_wrong_override_is_refused_with_place_and_remedy(override, told):
 )  # fmt: skip
 def test_value_out_of_range_is_refused_with_its_key_and_range(override):
     key = override.partition("=")[0].replace(".", r"\.")
-    with pytest.raises(ConfigError, match=rf"^--set {key}=.*: {key} is .*; it must be .*\. Set {key} to a value in that range\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"^--set {key}=.*: {key} is .*; it must be .*\. Set {key} to a value in that range\.$"
+    ):
         compose("toy", overrides=[override])
 
 
@@ -184,7 +191,9 @@ def test_wrong_recipe_is_refused_with_file_and_line(tmp_path, text, told):
 def test_recipes_that_extend_each_other_are_refused(tmp_path):
     recipe(tmp_path, "extends: ./b.yaml\n", "a.yaml")
     recipe(tmp_path, "extends: ./a.yaml\n", "b.yaml")
-    with pytest.raises(ConfigError, match=r"b\.yaml:1: recipes extend each other in a circle: .*a\.yaml -> .*b\.yaml -> .*a\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"b\.yaml:1: recipes extend each other in a circle: .*a\.yaml -> .*b\.yaml -> .*a\.yaml"
+    ):
         compose("toy", recipe=str(tmp_path / "a.yaml"))
 
 
@@ -211,7 +220,9 @@ def test_data_that_does_not_exist_is_refused_before_work(tmp_path):
     from factory.config.validate import require_data
 
     composed = compose("toy", data=[str(tmp_path / "gone")])
-    with pytest.raises(ConfigError, match=r"^--data .*gone: data path '.*gone' does not exist\. Check the path; a hub data set needs --online"):
+    with pytest.raises(
+        ConfigError, match=r"^--data .*gone: data path '.*gone' does not exist\. Check the path; a hub data set needs --online"
+    ):
         require_data(composed.config, composed.provenance)
     allowed = compose("toy", data=["hub/id"], online=True)
     require_data(allowed.config, allowed.provenance)

@@ -40,7 +40,9 @@ def test_why_of_a_section_shows_each_leaf():
 
 
 def test_why_of_an_unknown_key_gives_a_near_miss():
-    with pytest.raises(ConfigError, match=r"no setting is called 'stages\.main\.grup_size'\. Did you mean 'stages\.main\.group_size'\?"):
+    with pytest.raises(
+        ConfigError, match=r"no setting is called 'stages\.main\.grup_size'\. Did you mean 'stages\.main\.group_size'\?"
+    ):
         why_text(compose("toy"), "stages.main.grup_size")
 
 

@@ -48,7 +48,9 @@ def write_slide(path: Path, pixels: np.ndarray, *, mpp: float | None = 0.5, leve
                 per_cm = 10_000 / (mpp * 2**level)
                 resolution = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
             form = {"compression": "jpeg", "compressionargs": {"level": 85}} if jpeg else {}
-            writer.write(pixels, tile=(64, 64), photometric="rgb", subfiletype=1 if level else 0, metadata=None, **resolution, **form)
+            writer.write(
+                pixels, tile=(64, 64), photometric="rgb", subfiletype=1 if level else 0, metadata=None, **resolution, **form
+            )
             height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
             pixels = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
     return path

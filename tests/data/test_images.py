@@ -11,6 +11,7 @@ from PIL import Image
 
 from factory.data.images import check_image, find_image, media_from
 from factory.data.rows import RowFault
+
 from .conftest import png
 
 
@@ -57,7 +58,7 @@ def test_a_bad_image_is_named_with_its_reason(encoded, says):
 def test_a_flipped_byte_in_a_png_is_found_by_its_checksum():
     encoded = bytearray(png(0, (64, 64)))
     encoded[200] ^= 0xFF
-    with pytest.raises(RowFault, match="truncated or damaged"):
+    with pytest.raises(RowFault, match=r"truncated or damaged"):
         check_image(bytes(encoded))
 
 
@@ -74,7 +75,7 @@ def test_a_missing_image_says_where_it_was_sought(tmp_path):
 
 
 def test_a_url_is_not_fetched(tmp_path):
-    with pytest.raises(RowFault, match="is a URL; loaders do not use the network"):
+    with pytest.raises(RowFault, match=r"is a URL; loaders do not use the network"):
         find_image("https://example.org/x.png", [tmp_path])
 
 
@@ -88,5 +89,5 @@ def test_cells_of_all_forms_become_media(tmp_path):
 
 @pytest.mark.parametrize("cell", ["", None, 3, {"bytes": None, "path": None}])
 def test_a_cell_without_an_image_is_a_fault(tmp_path, cell):
-    with pytest.raises(RowFault, match="no image: expected a path"):
+    with pytest.raises(RowFault, match=r"no image: expected a path"):
         media_from(cell, [tmp_path])

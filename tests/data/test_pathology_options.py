@@ -24,7 +24,7 @@ def test_written_options_are_split_again(question, options, form, joint):
 def test_every_form_of_the_right_answer_gives_its_letter(options, index, form):
     letter, text = LETTERS[index % len(options)], options[index % len(options)]
     others = {option.strip().casefold() for option in options}
-    if form == "{1}" and text.upper() in LETTERS or letter.casefold() in others:
+    if (form == "{1}" and text.upper() in LETTERS) or letter.casefold() in others:
         return  # a text that is one letter is ambiguous: tested below
     assert resolve_answer(form.format(letter, text), options) == letter
 
@@ -46,8 +46,8 @@ def test_markers_count_only_in_order(text, question, options):
 
 @pytest.mark.parametrize(
     "cell",
-    [["fat", "nerve"], ["A) fat", "B) nerve"], {"A": "fat", "B": "nerve"}, "A. fat B. nerve", "['fat', 'nerve']", '["fat", "nerve"]',
-     "fat\nnerve", "fat /n nerve"],
+    [["fat", "nerve"], ["A) fat", "B) nerve"], {"A": "fat", "B": "nerve"}, "A. fat B. nerve", "['fat', 'nerve']",
+     '["fat", "nerve"]', "fat\nnerve", "fat /n nerve"],
 )  # fmt: skip
 def test_options_cells_of_all_forms_are_read(cell):
     assert parse_options(cell) == ("fat", "nerve")

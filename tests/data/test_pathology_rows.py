@@ -15,6 +15,7 @@ import pytest
 from factory.contracts import DataRequest, Document, Lesson, Sample
 from factory.domains.pathology.loaders import check, detect, gives, load_documents, load_lessons, load_samples, preview
 from factory.errors import ConfigError, DataError
+
 from .conftest import lines, png
 
 ALL_TRAIN = {"splits": {"validation": 0.0, "test": 0.0}, "shuffle_buffer": 1}
@@ -66,22 +67,37 @@ def test_extracted_figures_keep_their_inline_reference(tmp_path):
 def test_caption_shards_become_documents(tmp_path):
     path = tmp_path / "00000.tar"
     with tarfile.open(path, "w") as archive:
-        for name, content in (("000000000.png", png()), ("000000000.txt", b"Stroma."), ("000000001.json", b'{"caption": "Fat."}'), ("000000001.png", png(1))):
+        for name, content in (
+            ("000000000.png", png()),
+            ("000000000.txt", b"Stroma."),
+            ("000000001.json", b'{"caption": "Fat."}'),
+            ("000000001.png", png(1)),
+        ):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     found = list(load_documents(request(path), "train", 0))
-    assert [(d.id, d.text) for d in found] == [("00000.tar:000000000", "<image>\nStroma."), ("00000.tar:000000001", "<image>\nFat.")]
+    assert [(d.id, d.text) for d in found] == [
+        ("00000.tar:000000000", "<image>\nStroma."),
+        ("00000.tar:000000001", "<image>\nFat."),
+    ]
 
 
 @pytest.mark.parametrize("column", ["conversations", "messages"])
 def test_conversations_become_lessons(tmp_path, column):
     who, what = ("from", "value") if column == "conversations" else ("role", "content")
     names = ("human", "gpt") if column == "conversations" else ("user", "assistant")
-    turns = [{who: names[0], what: "<image>Which? A. fat B. nerve"}, {who: names[1], what: "<think>lipid</think><answer>A</answer>"}]
+    turns = [
+        {who: names[0], what: "<image>Which? A. fat B. nerve"},
+        {who: names[1], what: "<think>lipid</think><answer>A</answer>"},
+    ]
     [lesson] = load_lessons(request(put(tmp_path, "c.jsonl", [{column: turns, "images": ["x.png"]}])), "train", 0)
     assert lesson.response == turns[1][what] and lesson.sample.messages[0].content == turns[0][what]
-    assert (lesson.sample.task, lesson.sample.reference, lesson.sample.meta["options"]) == ("choice", "A", {"A": "fat", "B": "nerve"})
+    assert (lesson.sample.task, lesson.sample.reference, lesson.sample.meta["options"]) == (
+        "choice",
+        "A",
+        {"A": "fat", "B": "nerve"},
+    )
 
 
 def test_earlier_turns_of_a_conversation_stay_in_the_prompt(tmp_path):
@@ -94,7 +110,8 @@ def test_earlier_turns_of_a_conversation_stay_in_the_prompt(tmp_path):
 
 def test_verl_rows_become_samples(tmp_path):
     row = {
-        "data_source": "pathmmu", "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "<image>Which? /n A. fat /n B. nerve"}],
+        "data_source": "pathmmu",
+        "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "<image>Which? /n A. fat /n B. nerve"}],
         "images": [{"bytes": png(), "path": None}], "reward_model": {"style": "rule", "ground_truth": "B"},
         "extra_info": {"split": "train", "index": 7, "patient_id": "P1"},
     }  # fmt: skip
@@ -117,7 +134,9 @@ def test_pathmmu_rows_become_samples_and_their_explanations_lessons(tmp_path):
 def test_pathvqa_rows_are_yes_no_short_or_lessons(tmp_path):
     long_answer = "irregular nests of atypical cells within a desmoplastic stroma"
     answers = ("yes", "adipose tissue", long_answer)
-    rows = [{"image": {"bytes": png(i), "path": None}, "question": f"Q{i}?", "answer": answer} for i, answer in enumerate(answers)]
+    rows = [
+        {"image": {"bytes": png(i), "path": None}, "question": f"Q{i}?", "answer": answer} for i, answer in enumerate(answers)
+    ]
     path = put(tmp_path, "vqa.parquet", rows)
     found = list(load_samples(request(path), "train", 0))
     assert [(s.task, s.reference) for s in found] == [("yes_no", "yes"), ("finding", "adipose tissue")]
@@ -128,7 +147,11 @@ def test_omnimedvqa_rows_become_samples(tmp_path):
     row = {"image_path": "x.png", "question": "Organ?", "gt_answer": "liver", "option_A": "lung", "option_B": "liver",
            "option_C": "", "option_D": None, "modality_type": "Microscopy Images"}  # fmt: skip
     found = one_sample(put(tmp_path, "BRIGHT.json", [row]))
-    assert (found.reference, found.meta["options"], found.meta["modality_type"]) == ("B", {"A": "lung", "B": "liver"}, "Microscopy Images")
+    assert (found.reference, found.meta["options"], found.meta["modality_type"]) == (
+        "B",
+        {"A": "lung", "B": "liver"},
+        "Microscopy Images",
+    )
 
 
 def test_plain_text_becomes_documents_without_images(tmp_path):
@@ -208,7 +231,8 @@ def test_an_image_above_the_pixel_limit_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("box", "says"), [([1, 2, 3], "must be four numbers"), ([5, 5, 5, 9], "is empty: x1 < x2"), ("1,2,3,4", "must be four numbers")]
+    ("box", "says"),
+    [([1, 2, 3], "must be four numbers"), ([5, 5, 5, 9], "is empty: x1 < x2"), ("1,2,3,4", "must be four numbers")],
 )
 def test_a_box_that_is_none_is_named(tmp_path, box, says):
     row = {"bbox": box, "caption": "c", "figure_path": "x.png"}
@@ -237,7 +261,10 @@ def test_a_verl_row_without_an_answer_is_named(tmp_path):
 
 
 def test_a_letter_without_options_is_named(tmp_path):
-    rows = [{"image": "x.png", "question": "Which? A.fat, B.nerve", "answer": "B"}, {"image": "x.png", "question": "Fat?", "answer": "no"}]
+    rows = [
+        {"image": "x.png", "question": "Which? A.fat, B.nerve", "answer": "B"},
+        {"image": "x.png", "question": "Fat?", "answer": "no"},
+    ]
     [(_, number, field, reason)] = faults(put(tmp_path, "a.jsonl", rows))
     assert (number, field) == (1, "answer") and "the question holds no options" in reason
 
@@ -253,13 +280,15 @@ def test_few_bad_rows_are_set_aside_and_the_rest_is_loaded(tmp_path):
 
 def test_too_many_bad_rows_stop_the_load(tmp_path):
     rows = [{**MCQ, "answer": "Z" if i % 10 == 0 else "A"} for i in range(40)]
-    with pytest.raises(DataError, match=r"4 of 40 rows are bad, above data.max_bad_fraction=0.05. First:\n  a.jsonl:1: answer: 'Z' is not among"):
+    with pytest.raises(
+        DataError, match=r"4 of 40 rows are bad, above data.max_bad_fraction=0.05. First:\n  a.jsonl:1: answer: 'Z' is not among"
+    ):
         list(load_samples(request(put(tmp_path, "a.jsonl", rows)), "train", 0))
 
 
 def test_a_bad_row_stops_the_load_at_once_when_asked(tmp_path):
     rows = [{**MCQ, "answer": "Z" if i == 30 else "A"} for i in range(40)]
-    with pytest.raises(DataError, match="a.jsonl:31: answer: 'Z' is not among"):
+    with pytest.raises(DataError, match=r"a.jsonl:31: answer: 'Z' is not among"):
         list(load_samples(request(put(tmp_path, "a.jsonl", rows), on_bad_row="stop"), "train", 0))
 
 
@@ -294,7 +323,9 @@ def test_a_wrong_option_is_refused_with_a_hint(tmp_path, options, says):
 
 
 def many(num_patients: int = 60) -> list[dict[str, Any]]:
-    return [{**MCQ, "question": f"Q{p}-{i}?", "patient_id": f"P{p}", "id": f"{p}-{i}"} for p in range(num_patients) for i in range(3)]
+    return [
+        {**MCQ, "question": f"Q{p}-{i}?", "patient_id": f"P{p}", "id": f"{p}-{i}"} for p in range(num_patients) for i in range(3)
+    ]
 
 
 def test_a_patient_is_never_in_two_splits_and_every_row_is_in_one(tmp_path):
@@ -309,7 +340,9 @@ def test_a_patient_is_never_in_two_splits_and_every_row_is_in_one(tmp_path):
 def test_rows_of_one_image_share_a_split_when_there_is_no_patient(tmp_path):
     path = put(tmp_path, "a.jsonl", [{**MCQ, "question": f"Q{i}?"} for i in range(30)])
     report = check([str(path)])
-    assert [key for key in report.tallies if key.startswith("split ")] and len([k for k in report.tallies if k.startswith("split ")]) == 1
+    assert [key for key in report.tallies if key.startswith("split ")] and len(
+        [k for k in report.tallies if k.startswith("split ")]
+    ) == 1
 
 
 def test_the_group_column_can_be_named(tmp_path):
@@ -330,7 +363,10 @@ def test_declared_splits_are_kept(tmp_path):
 
 def test_a_tiny_extract_of_the_test_split_is_not_counted_twice(tmp_path):
     rows = {"Atlas": {"test": [{**MCQ, "id": "1"}, {**MCQ, "id": "2"}], "test_tiny": [{**MCQ, "id": "1"}]}}
-    assert [s.id for s in load_samples(request(put(tmp_path, "data.json", rows)), "test", 0)] == ["data.json:Atlas/test:1", "data.json:Atlas/test:2"]
+    assert [s.id for s in load_samples(request(put(tmp_path, "data.json", rows)), "test", 0)] == [
+        "data.json:Atlas/test:1",
+        "data.json:Atlas/test:2",
+    ]
 
 
 def test_the_order_follows_the_seed_and_the_limit_is_kept(tmp_path):

@@ -18,6 +18,7 @@ from factory.domains.pathology.loaders import check, load_documents, load_sample
 from factory.domains.pathology.slides import SlideReader, open_slide, otsu, overview, privacy_notes, slide_mpp, tissue_mask
 from factory.domains.pathology.tiles import Tile, TileOptions, cut_tile, plan_tiles
 from factory.errors import ConfigError, DataError
+
 from .conftest import stained_pixels, write_slide
 
 pytest.importorskip("openslide")
@@ -118,8 +119,8 @@ def test_the_overview_of_a_slide_without_small_levels_is_read_in_strips():
 
 
 @given(
-    slide_id=st.text(min_size=1), x=st.integers(0, 10**6), y=st.integers(0, 10**6), w=st.integers(1, 9999), px=st.integers(16, 2048),
-    mpp=st.floats(0.05, 10),
+    slide_id=st.text(min_size=1), x=st.integers(0, 10**6), y=st.integers(0, 10**6), w=st.integers(1, 9999),
+    px=st.integers(16, 2048), mpp=st.floats(0.05, 10),
 )  # fmt: skip
 def test_the_key_of_a_tile_leads_back_to_it(slide_id, x, y, w, px, mpp):
     tile = Tile(slide_id, x, y, (w, w), px, mpp)
@@ -166,7 +167,12 @@ def test_a_resampled_tile_has_the_mean_colour_of_its_place(tmp_path):
     [
         (ArraySlide(np.full((200, 200, 3), 244, np.uint8)), TileOptions(tile_px=32), "tissue", "the slide is background only"),
         (ArraySlide(stained_pixels(200, 200), 1.0), TileOptions(tile_px=32), "mpp", "tiles of 0.5 would invent detail"),
-        (ArraySlide(stained_pixels(100, 100)), TileOptions(tile_px=128), "size", "100 x 100 pixels is less than one tile (128 x 128)"),
+        (
+            ArraySlide(stained_pixels(100, 100)),
+            TileOptions(tile_px=128),
+            "size",
+            "100 x 100 pixels is less than one tile (128 x 128)",
+        ),
         (ArraySlide(stained_pixels(300, 300)), TileOptions(tile_px=280), "tissue", "none of its 1 tiles holds 50%"),
     ],
 )
@@ -178,7 +184,7 @@ def test_a_slide_that_gives_no_tiles_says_why(slide, options, field, says):
 
 @pytest.mark.parametrize("field", ["tile_px", "tile_mpp", "tiles_per_slide", "mpp_override"])
 def test_a_tile_setting_out_of_range_is_refused(field):
-    with pytest.raises(ConfigError, match=f"pack.{field} is 0"):
+    with pytest.raises(ConfigError, match=rf"pack.{field} is 0"):
         TileOptions(**{field: 0})
 
 
@@ -193,7 +199,7 @@ def test_the_monai_backend_reads_the_same_pixels(tmp_path, backend):
 
 
 def test_an_unknown_backend_is_refused_with_a_hint(tmp_path):
-    with pytest.raises(ConfigError, match="Did you mean 'openslide'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'openslide'"):
         open_slide(tmp_path / "s.tif", "openslid")
 
 
@@ -269,20 +275,30 @@ def test_a_slide_without_resolution_is_read_with_the_override(tmp_path):
 
 def test_slides_without_a_table_say_what_is_needed(tmp_path):
     write_slide(tmp_path / "S1.tif", stained_pixels(128, 128), levels=1)
-    with pytest.raises(DataError, match=r"holds no documents \(found: slides without a table\)"):
-        list(load_documents(pathology_slides(tmp_path), "train", 0))
-    with pytest.raises(DataError, match="a CSV with the columns slide_id,caption or slide_id,label"):
-        check([str(tmp_path)])
+    for read in (lambda: list(load_documents(pathology_slides(tmp_path), "train", 0)), lambda: check([str(tmp_path)])):
+        with pytest.raises(DataError, match=r"S1.tif: slides need a table beside them .* slide_id,caption or slide_id,label"):
+            read()
+
+
+def test_a_folder_of_dicom_instances_is_one_slide(tmp_path):
+    (tmp_path / "set" / "S1").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "set" / "S1" / f"{number}.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "set" / "slides.csv").write_text("slide_id,caption\nS1,Breast.\n")
+    report = check([str(tmp_path / "set")], options=SMALL)
+    assert [(bad.file, bad.field) for bad in report.first_bad] == [("set/S1/0.dcm", "file")] and not report.notes
 
 
 def test_a_mirax_file_without_its_folder_is_named(tmp_path):
     (tmp_path / "S1.mrxs").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(RowFault, match="its folder 'S1/' is missing"):
+    with pytest.raises(RowFault, match=r"its folder 'S1/' is missing"):
         open_slide(tmp_path / "S1.mrxs")
 
 
 def test_what_may_identify_a_patient_is_noted_by_name_and_never_by_content():
-    slide = ArraySlide(np.zeros((8, 8, 3), np.uint8), **{"dicom.PatientName": "DOE^JANE", "dicom.PatientID": "", "aperio.User": "u-17"})
+    slide = ArraySlide(
+        np.zeros((8, 8, 3), np.uint8), **{"dicom.PatientName": "DOE^JANE", "dicom.PatientID": "", "aperio.User": "u-17"}
+    )
     slide.associated = ("label", "macro", "thumbnail")
     notes = " ".join(privacy_notes("s.dcm", slide))
     assert "label, macro" in notes and "aperio.User, dicom.PatientName" in notes and "PatientID" not in notes

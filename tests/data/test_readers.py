@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from factory.data.files import list_files
 from factory.data.readers_text import CHUNK_CHARS
-from factory.data.rows import hub_rows, read_rows
 from factory.data.report import RowReport
+from factory.data.rows import read_rows
 from factory.errors import DataError
+
 from .conftest import lines, png
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00", exclude_categories=["Cs"]), max_size=20)
@@ -258,5 +259,40 @@ def test_a_file_that_is_no_table_lists_the_known_kinds(tmp_path):
 
 
 def test_the_hub_is_refused_offline():
-    with pytest.raises(DataError, match="needs the network, which is off. Pass --online"):
-        hub_rows("hub:flaviagiammarino/path-vqa", split="train", online=False)
+    with pytest.raises(DataError, match=r"hub:owner/set: needs the network, which is off. Pass --online"):
+        list_files(["hub:owner/set"])
+    with pytest.raises(DataError, match=r"owner/set: no such file or folder"):
+        list_files(["owner/set"])
+
+
+def test_a_hub_data_set_is_read_split_by_split(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    tables = {split: datasets.Dataset.from_dict({"n": [split]}) for split in ("train", "test")}
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: list(tables))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, *, split, streaming: tables[split].to_iterable_dataset())
+    [file] = list_files(["owner/set"], online=True)
+    rows = [(str(ref), row) for ref, row in read_rows(file, RowReport())]
+    assert rows == [("hub:owner/set:1", {"split": "test", "n": "test"}), ("hub:owner/set:2", {"split": "train", "n": "train"})]
+
+
+def test_images_of_a_hub_data_set_stay_encoded(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "images": datasets.Sequence(datasets.Image())})
+    cell = {"bytes": png(), "path": None}
+    table = datasets.Dataset.from_dict({"image": [cell], "images": [[cell, cell]]}, features=features)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, *, split, streaming: table.to_iterable_dataset())
+    [(_, row)] = read_rows(list_files(["hub:owner/set"], online=True)[0], RowReport())
+    assert row["image"]["bytes"] == png() and [one["bytes"] for one in row["images"]] == [png(), png()]
+
+
+def test_a_hub_that_refuses_is_a_fault_of_the_file(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def refuse(name, config):
+        raise ConnectionError("gated")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", refuse)
+    report = RowReport(max_bad_fraction=1.0)
+    assert not list(read_rows(list_files(["hub:owner/set"], online=True)[0], report))
+    assert report.first_bad[0].reason.startswith("the hub refuses 'owner/set' after row 0: ConnectionError: gated")

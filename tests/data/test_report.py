@@ -8,6 +8,7 @@ import pytest
 
 from factory.data.rows import RowFault, RowRef, RowReport, read_rows
 from factory.errors import ConfigError, DataError
+
 from .conftest import lines
 
 
@@ -22,13 +23,15 @@ def test_a_share_of_bad_rows_at_the_limit_passes_and_above_it_stops():
     fill(at_limit := RowReport(max_bad_fraction=0.05), 95, 5)
     at_limit.finish()
     fill(above := RowReport(max_bad_fraction=0.05), 94, 6)
-    with pytest.raises(DataError, match=r"6 of 100 rows are bad, above data.max_bad_fraction=0.05. First:\n  a.csv:1: answer: is blank."):
+    with pytest.raises(
+        DataError, match=r"6 of 100 rows are bad, above data.max_bad_fraction=0.05. First:\n  a.csv:1: answer: is blank."
+    ):
         above.finish()
 
 
 def test_a_hopeless_load_stops_before_its_end():
     report = RowReport(max_bad_fraction=0.05)
-    with pytest.raises(DataError, match="11 of 200 rows"):
+    with pytest.raises(DataError, match=r"11 of 200 rows"):
         fill(report, 189, 500)
     # 189 good and 11 bad are the first 200 rows, and 5.5 % of them
 
@@ -43,7 +46,7 @@ def test_one_unreadable_file_of_two_stops_however_many_rows_the_other_has():
     report.open_file("a.csv")
     fill(report, 1000, 0)
     report.reject_file(RowRef("b.csv", 0), "is empty.")
-    with pytest.raises(DataError, match="1 of 2 files cannot be read to their end"):
+    with pytest.raises(DataError, match=r"1 of 2 files cannot be read to their end"):
         report.finish()
 
 
@@ -79,7 +82,7 @@ def test_a_fault_inside_the_row_block_is_counted_and_other_errors_pass():
 
 @pytest.mark.parametrize("setting", [{"on_bad_row": "ignore"}, {"max_bad_fraction": 1.5}])
 def test_a_setting_out_of_range_is_refused(setting):
-    with pytest.raises(ConfigError, match="data."):
+    with pytest.raises(ConfigError, match=r"data."):
         RowReport(**setting)
 
 

@@ -13,6 +13,7 @@ from factory.contracts import Document, Lesson, Media, Message, Sample
 from factory.data.declared import resolve_split
 from factory.data.splits import checked_shares, declared_split, find_overlap, iter_overlaps, split_of
 from factory.errors import ConfigError, DataError
+
 from .conftest import png
 
 
@@ -47,7 +48,7 @@ def test_the_split_of_a_name_is_fixed_for_all_time():
 
 @pytest.mark.parametrize("shares", [{"test": 1.0}, {"validation": 0.6, "test": 0.5}, {"tset": 0.1}, {"test": -0.1}])
 def test_shares_that_make_no_sense_are_refused(shares):
-    with pytest.raises(ConfigError, match="pack.splits"):
+    with pytest.raises(ConfigError, match=r"pack.splits"):
         checked_shares(shares)
 
 
@@ -93,7 +94,7 @@ def test_a_picture_saved_again_is_found_by_its_pixels():
     Image.open(io.BytesIO(png())).save(out, "BMP")
     train, held_out = sample("a", media=(Media(data=png()),)), sample("b", media=(Media(data=out.getvalue()),))
     find_overlap([train], [held_out])
-    with pytest.raises(DataError, match="same image"):
+    with pytest.raises(DataError, match=r"same image"):
         find_overlap([train], [held_out], pixels=True)
 
 

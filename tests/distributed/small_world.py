@@ -98,6 +98,24 @@ def run_stage(job: dict) -> None:
     load_stage(job["kind"]).run(stage_config(job["kind"], **job["config"]), ctx)
 
 
+def run_until(job: dict) -> None:
+    """`run_stage`, but the program ends (without cleaning up) right after the checkpoint of step `stop_after`."""
+    import os
+
+    from factory.stages.learner import Learner
+
+    save = Learner.save_checkpoint_if_due
+
+    def save_and_stop(self, step, pieces):
+        save(self, step, pieces)
+        if step == job["stop_after"]:
+            self.wait()
+            os._exit(0)
+
+    Learner.save_checkpoint_if_due = save_and_stop
+    run_stage(job)
+
+
 def gradients(job: dict) -> None:
     """One step on rows of unequal length, dealt to the ranks; the main rank saves loss, norm and every gradient."""
     import torch
@@ -135,7 +153,7 @@ def gradients(job: dict) -> None:
 def main() -> None:
     """`small_world.py JOB.json`: run the job's `program`."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    {"run_stage": run_stage, "gradients": gradients}[job["program"]](job)
+    {"run_stage": run_stage, "run_until": run_until, "gradients": gradients}[job["program"]](job)
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

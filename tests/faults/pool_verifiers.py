@@ -220,7 +220,6 @@ _FUNCTIONS = (
     c_network, spoilt, leaks, vandal, parent_of_many, waits, counted, flaky, surroundings, shouts,
 )  # fmt: skip
 VERIFIERS = {function.__name__: Named(function, function.__name__) for function in _FUNCTIONS}
-NEWER = {"counted": Named(counted, "counted", version="2")}
 NO_VERSION = {"right": right}
 EMPTY: dict[str, Any] = {}
 

@@ -111,7 +111,8 @@ def test_the_network_is_refused():
         port = server.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()  # reachable from here, so a refusal is the pool's doing
         with pool() as it:
-            names = ["python_network", "datagram_network", "look_up"] + (["c_network"] if it.network == "namespace" else [])
+            names = ["python_network", "datagram_network", "look_up"]
+            names += ["c_network"] if it.network == "namespace" else []
             verdicts = it.score([("a", sample(port), names)])[0]
     for name in names:
         assert verdicts[name].score == 1.0, verdicts[name].reason
@@ -256,12 +257,12 @@ def test_a_pack_that_cannot_be_loaded_is_reported_at_the_start(pack, message, tm
 def test_workers_that_die_while_starting_stop_the_run(tmp_path, monkeypatch):
     (tmp_path / "pool_fatal.py").write_text("import os; print('cannot live', flush=True); os._exit(9)")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RewardError, match=r"3 verifier workers .* exit status 9.*cannot live"), VerifierPool("pool_fatal:V"):
+    with pytest.raises(RewardError, match=r"3 workers .* exit status 9.*cannot live"), VerifierPool("pool_fatal:V"):
         pass
 
 
 def test_workers_that_hang_while_starting_stop_the_run(tmp_path, monkeypatch):
     (tmp_path / "pool_stuck.py").write_text("while True: pass")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RewardError, match="not ready after 0.5 s"), VerifierPool("pool_stuck:V", start_timeout_s=0.5):
+    with pytest.raises(RewardError, match=r"not ready after 0\.5 s"), VerifierPool("pool_stuck:V", start_timeout_s=0.5):
         pass

@@ -106,7 +106,7 @@ def test_packed_loss_and_gradient_equal_unpacked(world, text_base, vl_base, moda
         assert totals["tokens"] == sum(len(text.ids) - 1 for text in texts) == num_predicted(batch)
         loss, _ = objective.loss(loaded.model, batch, totals)
         loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         gradients.append({name: p.grad for name, p in loaded.model.named_parameters() if p.grad is not None})
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     for name, gradient in gradients[0].items():

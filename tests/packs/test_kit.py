@@ -94,12 +94,11 @@ BROKEN = {
                                               (PACK, 'source="arith")', 'source="arith", media=(Media(data=f"no png {role}{split}{seed}{index}".encode()),))'),
                                               (PACK, "split=split)\n\n    def lessons", "split=split, media=sample.media)\n\n    def lessons"),
                                               (PACK, "import Document", "import Media, Document")]),
-    "gold_is_wrong": ("gold_earns_everything", [(CASES, '"reference": "5"', '"reference": "five"'), (PACK, "sample.reference}</answer>\"",
-                                                 "sample.reference if sample.id != 'one' else 5}</answer>\""),
-                                                (ROWS, "want '5'", "want 'five'"), (ROWS, '"score": 1, "status": "ok", "reason": "want',
-                                                                                    '"score": 1, "status": "ok", "reason": "want')]),
+    "gold_is_wrong": ("gold_earns_everything", [(PACK, "yield Lesson(sample, self.gold(sample))", "yield Lesson(sample, self.gold(sample) + '!')")]),
     "raises": ("any_text_gets_a_verdict", verifier("assert '\\x00' not in completion")),
-    "hangs": ("any_text_gets_a_verdict", verifier("sum(range(150_000_000)) if len(completion) > 99_000 and completion[0] == '(' else 0")),
+    "hangs": ("any_text_gets_a_verdict", verifier(
+        "import time\n        until = time.process_time() + 2.1\n"
+        "        while len(completion) > 99_000 and completion[0] == '(' and time.process_time() < until: pass")),
     "says_error": ("any_text_gets_a_verdict", verifier(VERDICT + "\n        if completion.isspace(): return Verdict(0.0, Status.error, 'blank')")),
     "remembers": ("verdicts_do_not_remember", verifier(PAYS + "\n        if not completion: return Verdict(0.0, Status.wrong, f'call {self.calls}')")),
     "fixture_drifts": ("fixtures_are_reproduced", [(ROWS, '"reason": "got \'6\'"', '"reason": "got \'7\'"')]),

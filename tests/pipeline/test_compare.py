@@ -58,7 +58,11 @@ def test_swapping_the_sides_mirrors_the_interval(pairs, seed):
 
 
 def test_only_samples_measured_in_both_count(tmp_path):
-    rows = [{"id": "a", "score": 1.0, "status": "ok"}, {"id": "b", "score": 0.0, "status": "timeout"}, {"id": "c", "score": 0.0, "status": "wrong"}]
+    rows = [
+        {"id": "a", "score": 1.0, "status": "ok"},
+        {"id": "b", "score": 0.0, "status": "timeout"},
+        {"id": "c", "score": 0.0, "status": "wrong"},
+    ]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     scores = read_scores(tmp_path / "s.jsonl")
     assert scores == {"a": 1.0, "c": 0.0}

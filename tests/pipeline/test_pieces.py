@@ -68,7 +68,11 @@ def test_workers_are_offline_single_threaded_and_on_the_cpu_unless_told():
 def test_one_process_is_plain_python_and_more_are_torchrun():
     assert worker_command("m", ["j"], 1)[1:] == ["-m", "m", "j"]
     many = worker_command("m", ["j"], 3)
-    assert many[1:3] == ["-m", "torch.distributed.run"] and many[many.index("--nproc-per-node") + 1] == "3" and many[-3:] == ["-m", "m", "j"]
+    assert (
+        many[1:3] == ["-m", "torch.distributed.run"]
+        and many[many.index("--nproc-per-node") + 1] == "3"
+        and many[-3:] == ["-m", "m", "j"]
+    )
 
 
 def test_gpus_are_counted_by_device_files_and_visibility(tmp_path):
@@ -94,5 +98,5 @@ def test_pickled_weights_are_refused_by_name(tmp_path):
     with pytest.raises(ModelError, match=r"no \*.safetensors weights. It holds pytorch_model.bin"):
         check_folder(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    with pytest.raises(ModelError, match="has no tokenizer_config.json"):
+    with pytest.raises(ModelError, match=r"has no tokenizer_config.json"):
         check_folder(tmp_path)

@@ -21,7 +21,8 @@ socket.socket.connect = refuse
 from pathlib import Path
 from fakekit.bench import planned
 plan = planned(Path(sys.argv[1]), Path(sys.argv[2]))
-heavy = sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "peft", "accelerate", "datasets", "huggingface_hub"})
+loaded = {name.split(".")[0] for name in sys.modules}
+heavy = sorted(loaded & {"torch", "transformers", "peft", "accelerate", "datasets", "huggingface_hub"})
 assert not heavy, heavy
 assert len(plan.steps) == 8
 """
@@ -36,25 +37,39 @@ def fingerprints(tmp_path: Path, base: Path, *overrides: str) -> dict[str, str]:
 def test_plan_imports_nothing_heavy_uses_no_network_and_writes_nothing(tmp_path, base):
     root = Path(__file__).parent.parent.parent
     env = {**os.environ, "PYTHONPATH": f"{root}:{os.environ['PYTHONPATH']}"}
-    done = subprocess.run([sys.executable, "-c", LIGHT, str(tmp_path / "home"), str(base)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, str(tmp_path / "home"), str(base)], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("changed", ["num_steps=5", "quality=0.41", "delay_s=0.001", "control=true", "adapter.rank=8", "fail=bug"])
+@pytest.mark.parametrize(
+    "changed", ["num_steps=5", "quality=0.41", "delay_s=0.001", "control=true", "adapter.rank=8", "fail=bug"]
+)
 def test_a_stage_setting_changes_the_stage_and_what_follows_it(tmp_path, base, changed):
     before, after = fingerprints(tmp_path, base), fingerprints(tmp_path, base, f"stages.tune.{changed}")
     assert {name for name in before if before[name] != after[name]} == {"06-tune", "07-tune-eval"}
 
 
-@pytest.mark.parametrize("changed", ["seed=1", "precision=bf16", "pack.leak=true", "mixture.say.exact=0.5", "pool.timeout_s=3", "launch.threads=2"])
+@pytest.mark.parametrize(
+    "changed", ["seed=1", "precision=bf16", "pack.leak=true", "mixture.say.exact=0.5", "pool.timeout_s=3", "launch.threads=2"]
+)
 def test_a_build_setting_changes_every_stage(tmp_path, base, changed):
     before, after = fingerprints(tmp_path, base), fingerprints(tmp_path, base, changed)
     assert {name for name in before if before[name] == after[name]} == {"00-base"}
 
 
 def test_eval_settings_never_train_again(tmp_path, base):
-    for changed in ("samples=61", "validation_samples=41", "batch_size=3", "max_new_tokens=9", "blind=false", "probes=false", "seed=7"):
+    for changed in (
+        "samples=61",
+        "validation_samples=41",
+        "batch_size=3",
+        "max_new_tokens=9",
+        "blind=false",
+        "probes=false",
+        "seed=7",
+    ):
         before, after = fingerprints(tmp_path, base), fingerprints(tmp_path, base, f"eval.{changed}")
         assert {name for name in before if before[name] != after[name]} == {name for name in before if name.endswith("-eval")}
 
@@ -97,7 +112,7 @@ def test_where_the_data_lies_above_the_hash_limit_counts_by_size_and_time(tmp_pa
 
 
 def test_missing_data_is_refused():
-    with pytest.raises(DataError, match="no such file or folder. Check data.paths"):
+    with pytest.raises(DataError, match=r"no such file or folder\. Check data.paths"):
         files_identity(["nowhere.jsonl"])
 
 
@@ -118,7 +133,7 @@ def test_unusable_names_and_bases_are_refused(tmp_path, base):
         make_plan(composed(base), home=Home(tmp_path), run="../up")
     with pytest.raises(ConfigError, match=r"is no folder and no known base\. Did you mean 'qwen3-8b'"):
         make_plan(composed(Path("qwen3-8")), home=Home(tmp_path))
-    with pytest.raises(ConfigError, match="the network is off. Add --online"):
+    with pytest.raises(ConfigError, match=r"the network is off\. Add --online"):
         make_plan(composed(Path("someone/some-model")), home=Home(tmp_path))
 
 

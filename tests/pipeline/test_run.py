@@ -61,7 +61,16 @@ def test_a_build_keeps_the_best_stage_that_is_no_control_and_registers_it(tmp_pa
 def test_files_of_a_run(tmp_path, run):
     run(*SHORT)
     names = {path.name for path in folder(tmp_path).iterdir()}
-    wanted = {"resolved.yaml", "provenance.yaml", "plan.json", "run.json", "result.json", "metrics.jsonl", "overlap.json", "stages"}
+    wanted = {
+        "resolved.yaml",
+        "provenance.yaml",
+        "plan.json",
+        "run.json",
+        "result.json",
+        "metrics.jsonl",
+        "overlap.json",
+        "stages",
+    }
     assert wanted <= names
     record = json.loads((folder(tmp_path) / "run.json").read_text())
     assert record["status"] == "finished" and record["ended"] and record["environment"]["OMP_NUM_THREADS"] == "1"
@@ -69,7 +78,10 @@ def test_files_of_a_run(tmp_path, run):
     assert os.uname().nodename not in json.dumps(record["platform"])
     assert json.loads((folder(tmp_path) / "overlap.json").read_text())["compared"]["test"] == 20
     lock = json.loads((folder(tmp_path) / "stages/02-warm/stage.lock").read_text())
-    assert lock["inputs"]["start"] == "00-base" and set(lock["outputs"]["files"]) >= {"model/model.safetensors", "model/quality.json"}
+    assert lock["inputs"]["start"] == "00-base" and set(lock["outputs"]["files"]) >= {
+        "model/model.safetensors",
+        "model/quality.json",
+    }
     assert not (folder(tmp_path) / "stages/02-warm/checkpoints").exists()
 
 
@@ -92,7 +104,12 @@ def test_a_changed_setting_runs_only_what_depends_on_it_and_comes_back_for_free(
 def test_a_step_that_left_the_recipe_leaves_the_report(tmp_path, run):
     run(*SHORT, "stages.more={kind: fake-train, num_steps: 1}")
     run(*SHORT)
-    assert sorted(path.name for path in (folder(tmp_path) / "stages").glob("0*")) == ["00-base", "01-base-eval", "02-warm", "03-warm-eval"]
+    assert sorted(path.name for path in (folder(tmp_path) / "stages").glob("0*")) == [
+        "00-base",
+        "01-base-eval",
+        "02-warm",
+        "03-warm-eval",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["edit", "delete", "lock"])

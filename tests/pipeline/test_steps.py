@@ -47,7 +47,7 @@ def test_a_stage_without_a_model_gets_no_eval_and_is_no_start():
     steps = order_steps(stages, eval_kind="fake-eval")
     assert [step.name for step in steps] == ["00-base", "01-base-eval", "02-look", "03-sft", "04-sft-eval"]
     assert steps[3].start == "00-base"
-    with pytest.raises(ConfigError, match="makes no model. Start from a stage that trains"):
+    with pytest.raises(ConfigError, match=r"makes no model\. Start from a stage that trains"):
         resolve_starts({"look": Recipe(kind="fake-eval"), "sft": Recipe(start="look")})
 
 

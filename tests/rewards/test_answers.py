@@ -27,9 +27,10 @@ OPTIONS = {"A": "normal gland", "B": "adenocarcinoma", "C": "lymphoid tissue", "
 
 @pytest.mark.parametrize(
     "text",
-    ["B", " B\n", "(B)", "[B]", "B.", "B)", "b", "b)", "(b).", "Ｂ", "Option B", "option: B", "The correct answer is B.", "Answer: B",
-     "**B**", "**B.** adenocarcinoma", "`B`", "B. adenocarcinoma", "b. Adenocarcinoma.", "B: adenocarcinoma", "B - adenocarcinoma",
-     "B adenocarcinoma", "(B) adenocarcinoma", "Adenocarcinoma", "adenocarcinoma.", "\\text{B}", "The answer is option (B)",
+    ["B", " B\n", "(B)", "[B]", "B.", "B)", "b", "b)", "(b).", "Ｂ", "Option B", "option: B", "The correct answer is B.",
+     "Answer: B", "**B**", "**B.** adenocarcinoma", "`B`", "B. adenocarcinoma", "b. Adenocarcinoma.", "B: adenocarcinoma",
+     "B - adenocarcinoma", "B adenocarcinoma", "(B) adenocarcinoma", "Adenocarcinoma", "adenocarcinoma.", "\\text{B}",
+     "The answer is option (B)",
      "B. adenocarcinoma of the breast"],
 )  # fmt: skip
 def test_every_spelling_of_b(text):
@@ -71,9 +72,10 @@ def test_the_same_text_under_two_letters_is_ambiguous():
 
 @pytest.mark.parametrize(
     ("text", "letter"),
-    [("B\nbecause the nuclei are large", "B"), ("large nuclei\n(B)", "B"), ("B\nso\nB", "B"), ("A\nbut then\nB", None)],
+    [("B\nbecause the nuclei are large", "B"), ("large nuclei\n(B)", "B"), ("B\nso\nB", "B"), ("A\nbut then\nB", None),
+     ("Which?\nC. lymphoid tissue\nD. necrosis", None), ("so\nB\nor not", None)],
 )
-def test_lenient_reading_uses_first_and_last_line(text, letter):
+def test_lenient_reading_uses_first_or_last_line_unless_another_disagrees(text, letter):
     assert read_choice_anywhere(text, OPTIONS).letter == letter
 
 
@@ -103,7 +105,7 @@ def test_reading_a_choice_never_raises_and_only_names_an_option(options, text):
     split_options(text)
 
 
-@pytest.mark.parametrize("unit", ["A", "A ", "the answer ", "(", "*", "_", "A.", "/n ", "\n", "A. x\n", "answer is: ", "B. a ", "\\text{"])
+@pytest.mark.parametrize("unit", ["A", "A ", "the answer ", "(", "*", "_", "A.", "/n ", "\n", "A. x\n", "answer is: ", "B. a "])
 def test_reading_time_is_linear(unit):
     text = (unit * 100_000)[:100_000]
     started = time.process_time()
@@ -203,6 +205,6 @@ def test_window_score_by_hand():
 
 
 def test_distinct_share_of_a_loop_is_low():
-    assert distinct_share("a b c d e f".split()) == 1.0
+    assert distinct_share(list("abcdef")) == 1.0
     assert distinct_share(["pad"] * 103) == 1 / 100  # 100 four-grams, all equal
     assert distinct_share([]) == 1.0

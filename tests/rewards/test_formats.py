@@ -116,8 +116,9 @@ def test_unknown_shape_names_the_near_miss():
 
 
 _PIECES = st.sampled_from(
-    ["<think>", "</think>", "<answer>", "</answer>", "<Answer>", "\\boxed{", "{", "}", '"', "\\", "\x00", "\ud800", "Answer:", "\n",
-     "## Thinking", "## Final Response", "<SMILES>", "</SMILES>", "<|answer_start|>", "<|think_end|>", " ", "B", "ſ", "<class>"]
+    ["<think>", "</think>", "<answer>", "</answer>", "<Answer>", "\\boxed{", "{", "}", '"', "\\", "\x00", "\ud800", "Answer:",
+     "\n", "## Thinking", "## Final Response", "<SMILES>", "</SMILES>", "<|answer_start|>", "<|think_end|>", " ", "B", "ſ",
+     "<class>"]
 )  # fmt: skip
 
 
@@ -145,8 +146,8 @@ def test_what_is_written_in_the_tags_is_what_is_read(thinking, answer):
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 @pytest.mark.parametrize(
     "unit",
-    ["<think>", "</think>", "<answer>", "\\boxed{", "{", "}", '"', '\\"', "\\", " ", "\n", "answer is ", "Answer:", "<SMILES>x</SMILES>",
-     "## Thinking\n", '{"a":', "a", "*", "\x00", "<|answer_start|>", "\\text{"],
+    ["<think>", "</think>", "<answer>", "\\boxed{", "{", "}", '"', '\\"', "\\", " ", "\n", "answer is ", "Answer:",
+     "<SMILES>x</SMILES>", "## Thinking\n", '{"a":', "a", "*", "\x00", "<|answer_start|>", "\\text{"],
 )  # fmt: skip
 def test_time_is_linear_on_hostile_text(shape, unit):
     text = (unit * 100_000)[:100_000]

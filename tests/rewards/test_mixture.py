@@ -119,12 +119,13 @@ def test_wrong_weights_are_refused_with_their_key(tasks, overrides, message):
 def test_names_are_checked_against_the_pack():
     with pytest.raises(ConfigError, match=r"tasks.mcq.verifiers.accuracy.*no verifier"):
         Mixture(TASKS, known=["format", "closed", "length"])
-    with pytest.raises(ConfigError, match="tasks.t.gate is 'form'"):
+    with pytest.raises(ConfigError, match=r"tasks\.t\.gate is 'form'"):
         Mixture({"t": {"verifiers": {"a": 1}, "gate": "form"}}, known=["a", "format"])
 
 
 _SCORES = st.floats(0, 1)
-_WEIGHTS = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1e300), min_size=1).filter(lambda w: 1e-300 < sum(w.values()) < 1e306)
+_WEIGHTS = st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1e300), min_size=1)
+_WEIGHTS = _WEIGHTS.filter(lambda weights: 1e-300 < sum(weights.values()) < 1e306)
 
 
 @given(_WEIGHTS, st.lists(_SCORES, min_size=6, max_size=6), st.randoms(use_true_random=False))

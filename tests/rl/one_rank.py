@@ -1,0 +1,32 @@
+"""One process of a multi-process RL run: `python one_rank.py BASE WORKDIR RECORDING`. Rank and world come from the environment."""
+
+import json
+import sys
+from pathlib import Path
+
+import learnable
+
+from factory.config.schema import OptimConfig
+from factory.contracts import DataRequest, RunContext
+from factory.stages.rl import STAGE
+from factory.stages.rl.config import RlConfig
+
+
+def main(base: Path, workdir: Path, recording: Path) -> None:
+    """Two steps on recorded rollouts; the main process writes its log rows to rows.json."""
+    rows = []
+    config = RlConfig(
+        preset="grpo", num_steps=2, samples=3, prompts_per_step=3, group_size=3, max_new_tokens=6, engine=f"recorded:{recording}",
+        optim=OptimConfig(lr=1e-3, warmup_steps=0, weight_decay=0.0, checkpoint_every=0), kl_coef=0.05,
+    )  # fmt: skip
+    ctx = RunContext(
+        stage="rl", workdir=workdir, model_dir=base, pack=learnable.pack(), domain="learnable:VERIFIERS", seed=7, request=DataRequest(),
+        build={"precision": "fp32", "mixture": {}, "launch": {}, "pool": {"workers": 1}}, log=lambda **row: rows.append(row),
+    )  # fmt: skip
+    STAGE.run(config, ctx)
+    if rows:
+        (workdir / "rows.json").write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
