@@ -71,7 +71,9 @@ def _likeliest(view: ModelView, finding: str, media: Sequence[Media]) -> np.ndar
     total = np.zeros((len(media), len(values)))
     for template in TEMPLATES:
         prompts = [(template.format(finding=finding), (image,)) for image in media for _ in values]
-        total += np.asarray(view.continuation_logprobs(prompts, [f" {value}" for _ in media for value in values])).reshape(total.shape)
+        total += np.asarray(view.continuation_logprobs(prompts, [f" {value}" for _ in media for value in values])).reshape(
+            total.shape
+        )
     return total.argmax(axis=1)
 
 
@@ -139,4 +141,3 @@ def _one_subset(features: np.ndarray, labels: np.ndarray, num_pool: int, shots: 
     weights, bias = fit_logistic(features[rows], labels[rows])
     guesses = (features[num_pool:] @ weights + bias > 0).astype(int)
     return float((guesses == labels[num_pool:]).mean())
-

@@ -80,7 +80,14 @@ def _draw(rng: random.Random, wanted: Mapping[str, str]) -> Field | None:
     is_ihc = wanted["stain"] == "ihc"
     dab_share = rng.uniform(*DAB_SHARES[wanted["dab"]]) if is_ihc else 0.0
     return Field(
-        wanted["stain"], tuple(nuclei), lumen, dab_share, mitoses, necrosis, strengths=_strengths(rng), texture=rng.getrandbits(32)
+        wanted["stain"],
+        tuple(nuclei),
+        lumen,
+        dab_share,
+        mitoses,
+        necrosis,
+        strengths=_strengths(rng),
+        texture=rng.getrandbits(32),
     )
 
 
@@ -89,7 +96,9 @@ def _strengths(rng: random.Random) -> tuple[float, float, float]:
 
 
 def _draw_lumen(rng: random.Random) -> Ellipse:
-    return Ellipse(rng.uniform(24, 40), rng.uniform(24, 40), rng.uniform(8.0, 10.5), rng.uniform(1.0, 1.5), rng.uniform(0, math.pi))
+    return Ellipse(
+        rng.uniform(24, 40), rng.uniform(24, 40), rng.uniform(8.0, 10.5), rng.uniform(1.0, 1.5), rng.uniform(0, math.pi)
+    )
 
 
 def _draw_patch(rng: random.Random, lumen: Ellipse | None) -> Ellipse:

@@ -87,7 +87,7 @@ def system_prompt(name: str, thinking: str) -> str:
     import jinja2
 
     folder = Path(__file__).parent / "prompts"
-    environment = jinja2.Environment(  # noqa: S701 - plain text, not HTML
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(f"{name}.jinja").render(thinking=thinking).strip()

@@ -59,7 +59,9 @@ def read_options(raw: Mapping[str, Any]) -> Options:
     known = [f.name for f in fields(Options)]
     for key in raw:
         if key not in known:
-            raise ConfigError(f"pack.{key} is no option of the pathology pack.{near_miss(str(key), known)} Options: {', '.join(known)}.")
+            raise ConfigError(
+                f"pack.{key} is no option of the pathology pack.{near_miss(str(key), known)} Options: {', '.join(known)}."
+            )
     values = dict(raw)
     extra = values.get("extra_findings", ())
     if isinstance(extra, str) or not all(isinstance(name, str) for name in extra):

@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from factory.contracts import DataRequest, Document, Eval, Lesson, Sample, Verifier
 from factory.domains.pathology import generator
 from factory.domains.pathology.evals import evals
 from factory.domains.pathology.verifiers import build_verifiers
 from factory.plugins import read_manifest
+
+if TYPE_CHECKING:
+    from factory.data.report import RowReport
 
 
 class PathologyPack:
@@ -53,6 +57,20 @@ class PathologyPack:
     def evals(self) -> Mapping[str, Eval]:
         """Accuracy and the probes; see evals.py."""
         return evals()
+
+    def gives(self, request: DataRequest) -> frozenset[str]:
+        """Which of `corpus`, `lessons`, `samples` the request's paths hold; all of them without paths."""
+        if not request.paths:
+            return frozenset(self.manifest.provides)
+        from factory.domains.pathology.loaders import gives
+
+        return frozenset({"documents": "corpus"}.get(sort, sort) for sort in gives(request))
+
+    def check(self, request: DataRequest) -> RowReport:
+        """Read the user's files whole and report every bad row; raises only when a path or its shape is wrong."""
+        from factory.domains.pathology.loaders import check_request
+
+        return check_request(request)
 
     def gold(self, sample: Sample) -> str:
         """A completion that earns the full reward: used by the conformance kit, never by training."""

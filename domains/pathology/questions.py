@@ -66,9 +66,10 @@ def lettered(rng: random.Random, texts: Sequence[str]) -> dict[str, str]:
 
 
 def option_lines(options: Mapping[str, str], style: str) -> str:
-    """One line per option: `A large` or `A. large`."""
-    mark = "" if style == "terse" else "."
-    return "\n".join(f"{letter}{mark} {text}" for letter, text in options.items())
+    """One line per option: `large A` (terse: a small model copies what followed a word sooner than what preceded it) or `A. large`."""
+    if style == "terse":
+        return "\n".join(f"{text} {letter}" for letter, text in options.items())
+    return "\n".join(f"{letter}. {text}" for letter, text in options.items())
 
 
 def _finding(rng: random.Random, name: str, value: str, style: str) -> Question:
@@ -109,7 +110,14 @@ def diagnosis_question(rng: random.Random, findings: Mapping[str, str], style: s
 
 
 def _with_options(
-    task: str, stem: str, options: Mapping[str, str], right: str, difficulty: str, asked: tuple[str, ...], style: str, conclusion: str = ""
+    task: str,
+    stem: str,
+    options: Mapping[str, str],
+    right: str,
+    difficulty: str,
+    asked: tuple[str, ...],
+    style: str,
+    conclusion: str = "",
 ) -> Question:
     letter = next(key for key, text in options.items() if text == right)
     return Question(task, f"{stem}\n{option_lines(options, style)}", letter, letter, difficulty, asked, options, conclusion)

@@ -78,7 +78,14 @@ def textbook(rng: random.Random, style: str) -> str:
     It teaches in text what a question about a tile needs beyond seeing: the table, which letter stands before a word, and whether
     a statement agrees with a finding.
     """
-    kinds = (_table_exercise, _letter_exercise, _letter_exercise, _any_letter_exercise, _any_letter_exercise, _statement_exercise)
+    kinds = (
+        _table_exercise,
+        _letter_exercise,
+        _any_letter_exercise,
+        _any_letter_exercise,
+        _statement_exercise,
+        _statement_exercise,
+    )
     return "\n\n".join(rng.choice(kinds)(rng, style) for _ in range(EXERCISES))
 
 
@@ -121,7 +128,9 @@ def _statement_exercise(rng: random.Random, style: str) -> str:
 def _steps(question: Question, found: Mapping[str, str], style: str) -> str:
     """The findings asked for, then the conclusion."""
     if style == "terse":
-        return " ; ".join([*(f"{name} {found[name]}" for name in question.asked), *([question.conclusion] if question.conclusion else [])])
+        return " ; ".join(
+            [*(f"{name} {found[name]}" for name in question.asked), *([question.conclusion] if question.conclusion else [])]
+        )
     seen = [SENTENCES[name, found[name]] for name in question.asked]
     return " ".join([*seen, *([f"Together this is {question.conclusion}."] if question.conclusion else [])])
 

@@ -26,10 +26,12 @@ def render(field: Field) -> np.ndarray:
     fibres = _fibres(rng)
     grain = rng.standard_normal((SIDE, SIDE), dtype=np.float32)
     haematoxylin = np.full((SIDE, SIDE), 0.05 if is_he else 0.12, dtype=np.float32)
-    eosin = 0.24 + 0.10 * fibres if is_he else np.zeros((SIDE, SIDE), dtype=np.float32)
+    eosin = np.clip(0.24 + 0.10 * fibres, 0.09, 0.5) if is_he else np.zeros((SIDE, SIDE), dtype=np.float32)
     lumen = _cover([field.lumen], 1.0) if field.lumen else None
     if field.lumen is not None:
-        rim = _cover([Ellipse(field.lumen.x, field.lumen.y, field.lumen.radius + 7.0, field.lumen.ratio**0.7, field.lumen.angle)], 2.0)
+        rim = _cover(
+            [Ellipse(field.lumen.x, field.lumen.y, field.lumen.radius + 7.0, field.lumen.ratio**0.7, field.lumen.angle)], 2.0
+        )
         if is_he:
             eosin += 0.16 * rim
         haematoxylin += (0.06 if is_he else 0.09) * rim
@@ -134,6 +136,8 @@ def _necrosis(
     cover = _cover([patch], 3.0)
     count = 26
     reach, turn = patch.radius * 0.8 * np.sqrt(rng.random(count)), math.tau * rng.random(count)
-    dust = _cover([Ellipse(patch.x + r * math.cos(t), patch.y + r * math.sin(t), 0.7) for r, t in zip(reach, turn, strict=True)], 1.0)
+    dust = _cover(
+        [Ellipse(patch.x + r * math.cos(t), patch.y + r * math.sin(t), 0.7) for r, t in zip(reach, turn, strict=True)], 1.0
+    )
     pink = 0.62 if is_he else 0.0
     return haematoxylin + cover * (0.10 + 0.8 * dust), eosin * (1.0 - cover) + pink * cover

@@ -66,7 +66,11 @@ class LengthOfSample:
         """Score by word count; see ReasoningLength."""
         if sample.meta.get("thinking") == "off":
             is_bare = "<think>" not in completion.lower()
-            return Verdict(float(is_bare), Status.ok if is_bare else Status.wrong, f"got {'no' if is_bare else 'a'} reasoning block, want none")
+            return Verdict(
+                float(is_bare),
+                Status.ok if is_bare else Status.wrong,
+                f"got {'no' if is_bare else 'a'} reasoning block, want none",
+            )
         if "difficulty" not in sample.meta:
             sample = replace(sample, meta={**sample.meta, "difficulty": "medium"})
         return self.graded(completion, sample)
@@ -85,10 +89,14 @@ class LenientLetter:
         verdict = self.reader(completion, sample)
         lines = {normalise(line) for line in completion.splitlines()}
         options = options_of(sample.meta["options"]).items()
-        copied = [letter for letter, text in options if lines & {normalise(f"{letter}{mark} {text}") for mark in ("", ".", ")", ":")}]
+        copied = [
+            letter for letter, text in options if lines & {normalise(f"{letter}{mark} {text}") for mark in ("", ".", ")", ":")}
+        ]
         if len(copied) < 2:
             return verdict
-        return Verdict(0.0, Status.unparsable, f"the options {', '.join(copied)} are listed, none is chosen; want {sample.reference!r}")
+        return Verdict(
+            0.0, Status.unparsable, f"the options {', '.join(copied)} are listed, none is chosen; want {sample.reference!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,9 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
     for task, row in tasks.items():
         named = [name for name in dict(row.get("verifiers") or {}) if name in lenient]  # type: ignore[call-overload]
         if len(named) != 1:
-            raise PluginError(f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it.")
+            raise PluginError(
+                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it."
+            )
         routes[task] = lenient[named[0]]
     found: list[Verifier] = [letter, closed, region, FormatOfSample(), LengthOfSample(), ByTask("accuracy", routes)]
     return {verifier.name: verifier for verifier in found}

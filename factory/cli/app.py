@@ -26,8 +26,8 @@ INTERNAL_ERROR = 70
 
 EPILOG = "\n\n".join(
     (
-        "Exit codes: 0 done, 1 failed or a check found faults, 2 wrong setting, flag or recipe, 3 data, 4 pack or stage kind, 5 model,",
-        "6 verifiers failed too often, 7 training cannot go on, 8 registry or run folder, 70 a bug in factory,",
+        "Exit codes: 0 done, 1 failed or a check found faults, 2 wrong setting, flag or recipe, 3 data, 4 pack or stage kind,",
+        "5 model, 6 verifiers failed too often, 7 training cannot go on, 8 registry or run folder, 70 a bug in factory,",
         "130 stopped: the same command resumes. See docs/exit-codes.md.",
         "Everything lies under FACTORY_HOME (default ~/.factory). No network unless --online is given.",
     )
@@ -99,7 +99,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as err:
         if is_debug:
             traceback.print_exc()
-        message = f"{type(err).__name__}: {err}. This is a bug in factory, not in your settings. The traceback is in {_log_crash(arguments)}"
+        told = f"{type(err).__name__}: {err}. This is a bug in factory, not in your settings."
+        message = f"{told} The traceback is in {_log_crash(arguments)}"
         return _fail("InternalError", message, INTERNAL_ERROR, is_json)
 
 

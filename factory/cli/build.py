@@ -59,7 +59,8 @@ def report_of(made: BuildPlan) -> Path | None:
         return build_report(made.folder.root)
     except Exception as err:
         console(stderr=True).print(
-            f"the report could not be written: {type(err).__name__}: {err}. The models are complete; run the command again to retry.",
+            f"the report could not be written: {type(err).__name__}: {err}. "
+            "The models are complete; run the command again to retry.",
             style="red", markup=False, soft_wrap=True,
         )  # fmt: skip
         return None

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, help="Preview and check training data.")
 Paths = Annotated[list[str] | None, typer.Argument(help="Files or folders. None: the pack's own generator.")]
 
 
-class What(str, Enum):
+class What(StrEnum):
     """What a pack supplies."""
 
     samples = "samples"
@@ -34,7 +34,7 @@ class What(str, Enum):
     corpus = "corpus"
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     """Parts of the data."""
 
     train = "train"
@@ -47,7 +47,7 @@ def request_of(config: BuildConfig) -> DataRequest:
     settings = config.data
     return DataRequest(
         paths=tuple(settings.paths), on_bad_row=settings.on_bad_row.value, max_bad_fraction=settings.max_bad_fraction,
-        options=config.pack,
+        options=config.pack, online=config.online,
     )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def _image(media: Media) -> str:
 def check(
     paths: Annotated[list[str], typer.Argument(help="Files or folders.")],
     domain: options.Domain = None, recipe: options.Recipe = None, overrides: options.Set = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Bad rows to print; all are in the file named below the table.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Bad rows to print; all are in the folder named below.")] = 50,
     quarantine: Annotated[Path | None, typer.Option("--quarantine", help="Folder for the list of all bad rows.")] = None,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip

@@ -35,7 +35,7 @@ REQUIRED = (
 OPTIONAL = ("deepspeed", "trl", "vllm", "torchvision")
 IMPORTED = {
     "torch": "Install torch again for this machine.",
-    "torchvision": "It was built for another torch: pip uninstall torchvision (factory does not need it), or install the matching one.",
+    "torchvision": "It was built for another torch: pip uninstall torchvision (not needed), or install the matching one.",
     "transformers": "Install the versions of constraints.txt.",
     "openslide": "pip install openslide-bin openslide-python (whole-slide images).",
     "deepspeed": "Set CUDA_HOME or DS_BUILD_OPS=0, or do without: launch.zero_stage=-1.",
@@ -142,7 +142,7 @@ def _threads() -> list[Finding]:
     findings = [Finding("cores", "ok", f"{cores} usable")]
     if said is None or said == "1":
         return [*findings, Finding("OMP_NUM_THREADS", "ok", said or "unset; each stage process gets launch.threads (1)")]
-    remedy = "On a shared machine more threads can be 10 to 50 times slower. The factory sets launch.threads itself; unset the variable."
+    remedy = "More threads can be 10 to 50 times slower on a shared machine. The factory sets launch.threads; unset it."
     return [*findings, Finding("OMP_NUM_THREADS", "note", said, remedy)]
 
 

@@ -44,7 +44,7 @@ def export(
     # Complete or absent: a killed export leaves only the .partial folder.
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    written = write(source, partial, merged)
+    written = write(source, partial, merged, final_dir=out.absolute())
     if out.exists():
         out.rmdir()
     Path(written).rename(out)

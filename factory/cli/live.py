@@ -90,9 +90,8 @@ class LiveView:
         elif event.kind == "progress":
             self._progress(event.values)
         elif event.kind == "step-end":
-            self._line(
-                f"{label}  done in {span(float(event.values.get('seconds', self.clock() - self.started_s)))}  {_words(event.values.get('metrics', {}))}"
-            )
+            seconds = float(event.values.get("seconds", self.clock() - self.started_s))
+            self._line(f"{label}  done in {span(seconds)}  {_words(event.values.get('metrics', {}))}")
 
     def _begin(self, label: str, why: str) -> None:
         self.label, self.pace, self.started_s, self.last_line_s = label, Pace(self.clock), self.clock(), -LINE_EVERY_S

@@ -31,8 +31,8 @@ Run = Annotated[str | None, typer.Option("--run", help="Name of the run; the nam
 
 
 def composed_from(
-    domain: str | None, recipe: str | None, base: str | None, data: list[str] | None, overrides: list[str] | None, seed: int | None,
-    online: bool, config: Path | None,
+    domain: str | None, recipe: str | None, base: str | None, data: list[str] | None, overrides: list[str] | None,
+    seed: int | None, online: bool, config: Path | None,
 ) -> Composed:  # fmt: skip
     """Compose the config that the shared options describe. Raises ConfigError, also when --config meets an option it excludes."""
     from factory.config.compose import compose, from_resolved

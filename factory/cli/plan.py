@@ -18,7 +18,7 @@ def plan(
     overrides: options.Set = None, seed: options.Seed = None, run: options.Run = None, online: options.Online = False,
     config: options.Config = None, as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Show what `factory build` with the same options would do: steps, tokens, memory, time, what is finished, what is written."""
+    """Show what `factory build` with the same options would do: steps, tokens, memory, time, what is finished and written."""
     composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config)
     made = plan_of(composed, run)
     if as_json:
@@ -50,7 +50,8 @@ def show_plan(made: BuildPlan) -> None:
     config = made.config
     say(
         f"run      {made.run}",
-        f"domain   {config.domain} (pack {made.pack['version']}), recipe {config.recipe}, seed {config.seed}, {config.precision.value}",
+        f"domain   {config.domain} (pack {made.pack['version']}), recipe {config.recipe}, "
+        f"seed {config.seed}, {config.precision.value}",
         f"base     {made.base.ref}: {count(made.base.facts.num_params)} parameters, {made.base.facts.modality}",
         f"data     {', '.join(config.data.paths) or 'the generator of the pack'}",
         f"device   {made.device.name}",
@@ -70,7 +71,8 @@ def show_plan(made: BuildPlan) -> None:
         say(line)
     todo = f"{len(made.to_run)} of {len(made.steps)} steps to run"
     say(
-        f"total    {todo}, about {span(made.seconds)}, peak memory {size(made.peak_memory_bytes)} a process, {size(made.disk_bytes)} of disk"
+        f"total    {todo}, about {span(made.seconds)}, "
+        f"peak memory {size(made.peak_memory_bytes)} a process, {size(made.disk_bytes)} of disk"
     )
     say("writes   " + "\n         ".join(made.writes()))
 
@@ -80,8 +82,9 @@ def _rows(made: BuildPlan) -> Iterator[tuple[str, ...]]:
         cost = planned.plan
         state = "finished" if planned.is_cached else planned.why
         yield (
-            planned.name, planned.step.kind, planned.step.start or "", *(count(n) if n else "" for n in (cost.num_samples, cost.num_steps)),
-            *(count(n) if n else "" for n in (cost.num_tokens, cost.num_generated_tokens)), size(cost.peak_memory_bytes),
+            planned.name, planned.step.kind, planned.step.start or "",
+            *(count(n) if n else "" for n in (cost.num_samples, cost.num_steps, cost.num_tokens, cost.num_generated_tokens)),
+            size(cost.peak_memory_bytes),
             "" if planned.is_cached else span(planned.seconds), state,
         )  # fmt: skip
 

@@ -215,8 +215,9 @@ class _Stages:
         setters = [origin for origin in self.chain.get(f"stages.{name}.kind", []) if origin.layer != "default"]
         if said is not None and setters and said != setters[-1].value:
             raise ConfigError(
-                f"{layer.where(('stages', name, 'kind'))}: stages.{name} is of kind {setters[-1].value} (set at {setters[-1].where}), "
-                f"this layer says {said}. Add `replace: true` to the stage to start it afresh, or choose another name."
+                f"{layer.where(('stages', name, 'kind'))}: stages.{name} is of kind {setters[-1].value} "
+                f"(set at {setters[-1].where}), this layer says {said}. "
+                "Add `replace: true` to the stage to start it afresh, or choose another name."
             )
 
     def _move(self, name: str, after: Any, layer: Layer) -> None:
@@ -224,7 +225,8 @@ class _Stages:
         if after not in ("base", *self.order) or after == name:
             others = [stage for stage in self.order if stage != name]
             raise ConfigError(
-                f"{place}: stages.{name}.after is {after!r}.{near_miss(str(after), others)} Use base or one of: {', '.join(others)}."
+                f"{place}: stages.{name}.after is {after!r}.{near_miss(str(after), others)} "
+                f"Use base or one of: {', '.join(others)}."
             )
         self.order.remove(name)
         self.order.insert(0 if after == "base" else self.order.index(after) + 1, name)
@@ -233,7 +235,8 @@ class _Stages:
         place = layer.where(("stages", name))
         if name not in self.nodes:
             raise ConfigError(
-                f"{place}: stages.{name} is null, but no earlier layer has that stage.{near_miss(name, self.order)} Drop the line."
+                f"{place}: stages.{name} is null, but no earlier layer has that stage."
+                f"{near_miss(name, self.order)} Drop the line."
             )
         del self.nodes[name]
         self.order.remove(name)

@@ -16,7 +16,7 @@ import yaml
 
 from factory.config.provenance import Path, dotted
 from factory.errors import ConfigError, near_miss
-from factory.plugins import find_pack, pack_folder
+from factory.plugins import find_pack, pack_folder, read_manifest
 
 RECIPE_KEYS = ("extends", "description")
 """Keys of a recipe file that are about the file and not settings of the build."""
@@ -51,7 +51,7 @@ class Layer:
                     "so nothing can be set inside it. Drop one of the two flags."
                 )
         target[path[-1]] = value
-        self.places[path] = flag
+        self.places = {known: place for known, place in self.places.items() if known[: len(path)] != path} | {path: flag}
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,9 +65,10 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+]?[0-9]+)?)"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),  # fmt: skip
+        r"""^(?: [-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)? | [-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+             | [-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)? | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN) )$""",
+        re.VERBOSE,
+    ),
     list("-+0123456789."),
 )
 
@@ -84,7 +85,7 @@ def shown(path: FilePath) -> str:
 def parse_value(text: str, flag: str) -> Any:
     """A command-line value read as YAML (`012` is 10, `yes` is true); nothing after `=` is the empty text."""
     try:
-        return yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506 - _Loader is a SafeLoader
+        return yaml.load(text, Loader=_Loader) if text else ""
     except yaml.YAMLError as err:
         raise ConfigError(
             f"{flag}: the value is not valid YAML ({str(err).splitlines()[0]}). Quote it, for example 'key=\"text\"'."
@@ -194,7 +195,7 @@ def find_recipe(name: str, folder: FilePath | None, *, beside: FilePath, place: 
     if not file.is_file():
         known = recipe_names(folder)
         raise ConfigError(
-            f"{place}: the pack {folder.name} has no recipe '{name}'.{near_miss(name, known)} "
+            f"{place}: the pack {read_manifest(folder).name} has no recipe '{name}'.{near_miss(name, known)} "
             f"It has: {', '.join(known) or 'none'}. A path to a YAML file works too."
         )
     return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -71,7 +72,8 @@ def unknown_key(path: Path, known: list[str], layer: Layer) -> ConfigError:
     """The error for a key that the schema does not have."""
     parent = f" in {dotted(path[:-1])}" if len(path) > 1 else ""
     return ConfigError(
-        f"{layer.where(path)}: unknown key '{dotted(path)}'.{near_miss(path[-1], known)} Keys{parent}: {', '.join(sorted(known))}."
+        f"{layer.where(path)}: unknown key '{dotted(path)}'.{near_miss(path[-1], known)} "
+        f"Keys{parent}: {', '.join(sorted(known))}."
     )
 
 
@@ -85,24 +87,28 @@ def _can_descend(node: DictConfig, key: str, schema: type | None) -> bool:
 
 
 def _assign(node: DictConfig, key: str, value: Any, path: Path, layer: Layer, schema: type | None) -> None:
-    _refuse_reference(value, path, layer)
+    _refuse_unplain(value, path, layer)
     try:
         node.merge_with({key: value})
     except (OmegaConfBaseException, ValueError, TypeError) as err:
         hint = typing.get_type_hints(schema)[key] if schema is not None else node._metadata.element_type
         raise ConfigError(
-            f"{layer.where(path)}: {dotted(path)} is {value!r} ({_yaml_type(value)}), wanted {wanted(hint)}.{_enum_hint(hint, value)}"
+            f"{layer.where(path)}: {dotted(path)} is {value!r} ({_yaml_type(value)}), "
+            f"wanted {wanted(hint)}.{_enum_hint(hint, value)}"
         ) from err
 
 
-def _refuse_reference(value: Any, path: Path, layer: Layer) -> None:
-    """OmegaConf would read `${key}` as a reference and `???` as absent; then the line that set a value would not show it."""
+def _refuse_unplain(value: Any, path: Path, layer: Layer) -> None:
+    """Refuse what resolved.yaml and JSON could not give back: numbers that are not finite, and OmegaConf's `${key}` and `???`."""
     if isinstance(value, list | Mapping):
         for item in value.values() if isinstance(value, Mapping) else value:
-            _refuse_reference(item, path, layer)
+            _refuse_unplain(item, path, layer)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{layer.where(path)}: {dotted(path)} is {value}; numbers are finite. Write one.")
     if isinstance(value, str) and ("${" in value or value == "???"):
         raise ConfigError(
-            f"{layer.where(path)}: {dotted(path)} is {value!r}; settings cannot refer to others with ${{...}} or ???. Write the value out."
+            f"{layer.where(path)}: {dotted(path)} is {value!r}; settings cannot refer to others with ${{...}} or ???. "
+            "Write the value out."
         )
 
 

@@ -21,7 +21,7 @@ class Origin(NamedTuple):
     """One layer's word on one key."""
 
     layer: str
-    """`default`, `pack`, `recipe`, `command line`, `resolved` or `chosen` (filled in by the factory, with the reason in `where`)."""
+    """`default`, `pack`, `recipe`, `command line`, `resolved`, or `chosen` by the factory (the reason is in `where`)."""
     where: str
     """`file:line`, the flag as typed, or the dataclass that holds the default."""
     value: Any

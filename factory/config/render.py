@@ -38,7 +38,7 @@ def provenance_yaml(composed: Composed) -> str:
 
 
 def why_text(composed: Composed, key: str) -> str:
-    """The chain of a key (or of all keys under it), one line a layer, the winner marked. Raises ConfigError for an unknown key."""
+    """The chain of a key (or of all keys under it), one line a layer, the winner marked. ConfigError for an unknown key."""
     lines: list[str] = []
     for name, chain in composed.provenance.why(key).items():
         lines.append(f"{name} = {spell(chain[-1].value)}")

@@ -1,4 +1,4 @@
-"""Rules that a type cannot say: ranges, and settings that must agree with each other. Each refusal names key, place and remedy."""
+"""Rules that a type cannot say: ranges, and settings that must agree. Each refusal names key, place and remedy."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ RULES: dict[type, dict[str, Rule]] = {
     AdapterConfig: {"rank": COUNT, "alpha": COUNT, "dropout": BELOW_ONE},
     DataConfig: {"max_bad_fraction": SHARE},
     PoolConfig: {
-        "workers": COUNT, "timeout_s": POSITIVE, "memory_mib": Rule("128 or more (MiB)", lambda x: x >= 128), "max_error_rate": SHARE,
+        "workers": COUNT, "timeout_s": POSITIVE, "max_error_rate": SHARE, "memory_mib": Rule("128 or more", lambda x: x >= 128),
     },
     EvalConfig: {
-        "samples": COUNT, "validation_samples": COUNT, "batch_size": COUNT, "max_new_tokens": COUNT, "seed": SEED, "bootstrap": COUNT,
+        "samples": COUNT, "validation_samples": COUNT, "batch_size": COUNT, "max_new_tokens": COUNT, "bootstrap": COUNT,
+        "seed": SEED,
     },
     LaunchConfig: {"processes": COUNT, "zero_stage": Rule("-1 (off), 0, 1, 2 or 3", lambda x: -1 <= x <= 3), "threads": COUNT},
     BuildConfig: {"seed": SEED},
@@ -69,7 +70,8 @@ def validate(config: BuildConfig, chain: Provenance, manifest: Manifest) -> None
             if not rule.holds(value):
                 key = (*path, name)
                 raise ConfigError(
-                    f"{_at(chain, key)}{dotted(key)} is {value}; it must be {rule.wanted}. Set {dotted(key)} to a value in that range."
+                    f"{_at(chain, key)}{dotted(key)} is {value}; it must be {rule.wanted}. "
+                    f"Set {dotted(key)} to a value in that range."
                 )
     _check_stages(config, chain)
     _check_base(config, chain)
@@ -99,7 +101,8 @@ def _check_stages(config: BuildConfig, chain: Provenance) -> None:
         if stage.start is not None and stage.start not in ("base", *earlier):
             raise ConfigError(
                 f"{_at(chain, (*key, 'start'))}stages.{name}.start is {stage.start!r}, which is no stage before it."
-                f"{near_miss(stage.start, earlier)} Use base or one of: {', '.join(earlier) or 'none yet'}; or move it with `after:`."
+                f"{near_miss(stage.start, earlier)} Use base or one of: "
+                f"{', '.join(earlier) or 'none yet'}; or move it with `after:`."
             )
         if (
             isinstance(stage, TrainStageConfig)
@@ -107,8 +110,8 @@ def _check_stages(config: BuildConfig, chain: Provenance) -> None:
             and not stage.adapter.targets.strip()
         ):
             raise ConfigError(
-                f"{_at(chain, (*key, 'adapter', 'targets'))}stages.{name}.adapter.targets is empty, so the adapter would train nothing. "
-                "Set it to all-linear or to module names joined by commas."
+                f"{_at(chain, (*key, 'adapter', 'targets'))}stages.{name}.adapter.targets is empty, so the adapter would train "
+                "nothing. Set it to all-linear or to module names joined by commas."
             )
         _own_rules(name, stage, chain)
         earlier.append(name)
@@ -136,7 +139,8 @@ def _check_base(config: BuildConfig, chain: Provenance) -> None:
     known = ("embedded-text", "embedded-vl")
     if config.base.startswith("embedded-") and config.base not in known:
         raise ConfigError(
-            f"{_at(chain, ('base',))}base is '{config.base}'.{near_miss(config.base, known)} The embedded bases are {' and '.join(known)}."
+            f"{_at(chain, ('base',))}base is '{config.base}'.{near_miss(config.base, known)} "
+            f"The embedded bases are {' and '.join(known)}."
         )
 
 
@@ -151,7 +155,8 @@ def _check_mixture(config: BuildConfig, chain: Provenance, manifest: Manifest) -
             if not NOT_NEGATIVE.holds(weight):
                 key = ("mixture", task, verifier)
                 raise ConfigError(
-                    f"{_at(chain, key)}{dotted(key)} is {weight}; weights are finite and 0 or more. Use 0 to switch a verifier off."
+                    f"{_at(chain, key)}{dotted(key)} is {weight}; weights are finite and 0 or more. "
+                    "Use 0 to switch a verifier off."
                 )
 
 
@@ -160,5 +165,6 @@ def require_data(config: BuildConfig, chain: Provenance) -> None:
     for path in config.data.paths:
         if "://" not in path and not FilePath(path).exists() and not config.online:
             raise ConfigError(
-                f"{_at(chain, ('data', 'paths'))}data path '{path}' does not exist. Check the path; a hub data set needs --online."
+                f"{_at(chain, ('data', 'paths'))}data path '{path}' does not exist. Check the path; "
+                "a hub data set needs --online."
             )

@@ -89,6 +89,17 @@ def files_identity(paths: Sequence[str | Path], *, online: bool = False) -> dict
     return dict(sorted((hub | identity).items()))
 
 
+def named_paths(config: Mapping[str, Any]) -> list[str]:
+    """Files that a stage's own settings name: values of the keys `path`, `paths`, `*_path` and `*_paths`, at any depth."""
+    found: list[str] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found += named_paths(value)
+        elif key.split("_")[-1] in ("path", "paths") and value:
+            found += [value] if isinstance(value, str) else [str(item) for item in value]
+    return found
+
+
 def settings_of(build: Mapping[str, Any], role: str) -> dict[str, Any]:
     """The sections of the build's config that a step of this role is given, and hence depends on.
 

@@ -10,8 +10,9 @@ from typing import Any
 from factory.contracts import DataRequest, Document, DomainPack, Lesson, Sample
 from factory.data.splits import find_overlap
 
-GENERATED = 4096
-"""Training items of each sort that are drawn from a pack's generator for the check. The user's own data is checked whole."""
+GENERATED = 1024
+"""Training items of each sort drawn from a pack's generator: a spot check beside the conformance kit's.
+The user's own data is checked whole."""
 
 
 def check_overlap(pack: DomainPack, request: DataRequest, *, seed: int, eval_settings: Mapping[str, Any]) -> dict[str, int]:
@@ -40,8 +41,11 @@ def check_overlap(pack: DomainPack, request: DataRequest, *, seed: int, eval_set
 def training_items(pack: DomainPack, request: DataRequest, seed: int) -> Iterator[Sample | Lesson | Document]:
     """Everything of the training split that the pack provides: the user's data whole, GENERATED items of each sort otherwise."""
     asked = request if request.paths else replace(request, limit=GENERATED)
+    gives = getattr(pack, "gives", None)
+    # A pack that reads the user's files can say which sorts they hold; asking for another sort is an error there.
+    held = gives(request) if gives else pack.manifest.provides
     for sort in ("corpus", "lessons", "samples"):
-        if sort in pack.manifest.provides:
+        if sort in held:
             yield from getattr(pack, sort)("train", seed, asked)
 
 

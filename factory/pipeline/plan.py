@@ -20,6 +20,7 @@ from factory.pipeline.fingerprint import (
     hash_source,
     identity_of_settings,
     library_versions,
+    named_paths,
     shared_source,
     stage_source,
 )
@@ -207,6 +208,7 @@ def _parameters(step: Step, composed: Composed, base: BaseRef, shared: Mapping[s
         "kind": step.kind,
         "code": stage_source(load_stage(step.kind)),
         "config": own,
+        "files": files_identity(named_paths(own), online=composed.config.online),
         "build": settings,
         "start": start,
         **shared,

@@ -159,7 +159,7 @@ class _Conductor:
 
     def _request(self) -> dict[str, Any]:
         plain = self.plan.composed.plain
-        return {**plain["data"], "options": plain["pack"]}
+        return {**plain["data"], "options": plain["pack"], "online": plain["online"]}
 
     def _check_overlap(self) -> None:
         """Compare training and held-out data once for each combination of settings; keep the counts in overlap.json."""

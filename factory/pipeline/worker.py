@@ -44,7 +44,7 @@ def request_from_plain(row: Mapping[str, Any], workdir: Path) -> DataRequest:
     """The data settings of a build as a pack takes them; bad rows go to `workdir/quarantine`."""
     return DataRequest(
         paths=tuple(row["paths"]), on_bad_row=row["on_bad_row"], max_bad_fraction=row["max_bad_fraction"],
-        quarantine_dir=str(workdir / "quarantine"), options=row["options"],
+        quarantine_dir=str(workdir / "quarantine"), options=row["options"], online=row["online"],
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Rewards: the mixture, common verifiers, output shapes, and the isolated worker pool that runs verifiers."""

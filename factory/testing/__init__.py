@@ -1,12 +1,12 @@
 """The conformance kit: what a domain pack must keep, as checks that anyone can run on any pack.
 
-    factory domains check NAME                    from the shell
+factory domains check NAME                    from the shell
 
-    from factory.testing import parametrize_with_pack_checks
+from factory.testing import parametrize_with_pack_checks
 
-    @parametrize_with_pack_checks("dermatology")  # in a pack's own test suite
-    def test_pack(pack, check):
-        check(pack)
+@parametrize_with_pack_checks("dermatology")  # in a pack's own test suite
+def test_pack(pack, check):
+    check(pack)
 """
 
 from factory.testing.conformance import CHECKS, CheckResult, parametrize_with_pack_checks, run_checks

@@ -37,17 +37,29 @@ def draws_are_deterministic(subject: Subject) -> None:
     for role in subject.roles:
         first = digest(subject.draw(role))
         again = digest(subject.draw_anew(role, "train", SEED, DRAW))
-        ensure(first == again, f"{role}('train', {SEED}) differs when drawn twice. Pass randomness in: random.Random(f'{{seed}}-{{index}}').")
-        ensure(first != digest(subject.draw(role, "train", SEED + 1)), f"{role} is the same for seeds {SEED} and {SEED + 1}. Use the seed.")
+        ensure(
+            first == again,
+            f"{role}('train', {SEED}) differs when drawn twice. Pass randomness in: random.Random(f'{{seed}}-{{index}}').",
+        )
+        ensure(
+            first != digest(subject.draw(role, "train", SEED + 1)),
+            f"{role} is the same for seeds {SEED} and {SEED + 1}. Use the seed.",
+        )
         ensure(first != digest(subject.draw(role, "test")), f"{role} is the same for train and test. Use the split.")
-        ensure(first == fresh[role], f"{role} differs in a new process: it depends on hash order or global state. Sort sets; seed by text.")
+        ensure(
+            first == fresh[role],
+            f"{role} differs in a new process: it depends on hash order or global state. Sort sets; seed by text.",
+        )
 
 
 def limits_are_kept(subject: Subject) -> None:
     """`limit` items come, with unique ids, the asked split and tasks that the manifest knows; a short draw begins a long one."""
     for role, split in itertools.product(subject.roles, SPLITS):
         items = subject.draw(role, split)
-        ensure(len(items) == DRAW, f"{role}('{split}') gave {len(items)} items for limit={DRAW}. A generator yields exactly the limit.")
+        ensure(
+            len(items) == DRAW,
+            f"{role}('{split}') gave {len(items)} items for limit={DRAW}. A generator yields exactly the limit.",
+        )
         ids = [identity(item) for item in items]
         twice = [i for i in ids if ids.count(i) > 1]
         ensure(not twice, f"{role}('{split}') repeats the id {twice[0] if twice else ''}. Number them.")
@@ -58,7 +70,10 @@ def limits_are_kept(subject: Subject) -> None:
             known = sample is None or sample.task in subject.manifest.tasks
             ensure(known, f"{role}: {identity(item)} has a task that pack.yaml does not list: {sample.task if sample else ''}.")
         short = subject.draw_anew(role, split, SEED, 3)
-        ensure(digest(short) == digest(items[:3]), f"{role}('{split}'): the first items change with the limit. Draw each by its index.")
+        ensure(
+            digest(short) == digest(items[:3]),
+            f"{role}('{split}'): the first items change with the limit. Draw each by its index.",
+        )
 
 
 def items_survive_transport(subject: Subject) -> None:
@@ -66,7 +81,7 @@ def items_survive_transport(subject: Subject) -> None:
     for role in subject.roles:
         for item in subject.draw(role):
             try:
-                copy = pickle.loads(pickle.dumps(item))  # noqa: S301 - our own bytes, made one call earlier
+                copy = pickle.loads(pickle.dumps(item))
             except Exception as err:
                 ensure(False, f"{role}: {identity(item)} cannot be pickled: {err}. Keep plain data in meta and reference.")
             ensure(copy == item, f"{role}: {identity(item)} differs after pickle. Keep plain data in it.")
@@ -90,7 +105,10 @@ def splits_are_disjoint(subject: Subject) -> None:
     for role in subject.roles:
         for item in subject.draw(role, "train", limit=96):
             for mark in _marks(item):
-                ensure(mark not in held_out, f"{role}('train') {identity(item)} and {held_out.get(mark)} share an {mark[0]}. Separate them.")
+                ensure(
+                    mark not in held_out,
+                    f"{role}('train') {identity(item)} and {held_out.get(mark)} share an {mark[0]}. Separate them.",
+                )
 
 
 def _marks(item: Sample | Lesson | Document) -> list[tuple[str, str]]:
@@ -131,7 +149,10 @@ def media_are_sound(subject: Subject) -> None:
         for item in subject.draw(role):
             sample = sample_of(item)
             media = sample.media if sample is not None else item.media
-            ensure(subject.manifest.modality == "vl" or not media, f"{role}: {identity(item)} has an image, but the pack's modality is text.")
+            ensure(
+                subject.manifest.modality == "vl" or not media,
+                f"{role}: {identity(item)} has an image, but the pack's modality is text.",
+            )
             for one in media:
                 try:
                     with Image.open(io.BytesIO(one.read())) as image:
@@ -145,7 +166,9 @@ def media_are_sound(subject: Subject) -> None:
             is_positive = isinstance(mpp, int | float) and mpp > 0
             ensure(is_positive, f"{role}: {identity(item)}: meta['mpp'] is {mpp!r}; want microns per pixel above 0.")
             said = (sample.meta.get("width", size[0]), sample.meta.get("height", size[1]))
-            ensure(said == size, f"{role}: {identity(item)}: meta says {said[0]}x{said[1]} px, the image has {size[0]}x{size[1]}.")
+            ensure(
+                said == size, f"{role}: {identity(item)}: meta says {said[0]}x{said[1]} px, the image has {size[0]}x{size[1]}."
+            )
 
 
 CHECKS = (

@@ -33,7 +33,10 @@ print(time.process_time() - began, ",".join(name for name in sys.argv[2].split("
 def manifest_is_complete(subject: Subject) -> None:
     """pack.yaml has a licence, an intended use, a changelog entry for its version, and a licence for each data source."""
     manifest = subject.manifest
-    ensure(manifest.version in manifest.changelog, f"pack.yaml: version {manifest.version} has no entry in changelog. Add what changed.")
+    ensure(
+        manifest.version in manifest.changelog,
+        f"pack.yaml: version {manifest.version} has no entry in changelog. Add what changed.",
+    )
     ensure(manifest.modality in ("text", "vl"), f"pack.yaml: modality is {manifest.modality!r}; want text or vl.")
     unknown = [role for role in manifest.provides if role not in ROLES]
     ensure(not unknown, f"pack.yaml: provides names {', '.join(unknown)}; want some of {', '.join(ROLES)}.")
@@ -90,11 +93,17 @@ def mixture_is_valid(subject: Subject) -> None:
     """Each task names known verifiers with finite weights of 0 or more, and each verifier carries its name and version."""
     mixture = subject.mixture
     for name, verifier in subject.pack.verifiers().items():
-        ensure(getattr(verifier, "name", None) == name, f"verifiers(): '{name}' is named {getattr(verifier, 'name', None)!r} inside. Use one.")
+        ensure(
+            getattr(verifier, "name", None) == name,
+            f"verifiers(): '{name}' is named {getattr(verifier, 'name', None)!r} inside. Use one.",
+        )
         ensure(bool(getattr(verifier, "version", "")), f"verifier '{name}' has no version. It keys the reward cache.")
     for task, mix in mixture.tasks.items():
         total = sum(mix.weights.values())
-        ensure(math.isfinite(total) and total > 0, f"pack.yaml: tasks.{task}: the weights sum to {total}. Give one a positive weight.")
+        ensure(
+            math.isfinite(total) and total > 0,
+            f"pack.yaml: tasks.{task}: the weights sum to {total}. Give one a positive weight.",
+        )
 
 
 def evals_are_valid(subject: Subject) -> None:

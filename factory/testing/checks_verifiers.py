@@ -22,7 +22,9 @@ def gold_earns_everything(subject: Subject) -> None:
     for sample, completion in golds:
         reward = subject.judge(completion, sample)
         told = "; ".join(f"{name} {reward.parts.get(name, 0):g}: {reason}" for name, reason in reward.reasons.items())
-        ensure(reward.value >= 1 - TOLERANCE, f"the gold answer of {sample.id} earns {reward.value:g}: {completion[:80]!r} ({told}).")
+        ensure(
+            reward.value >= 1 - TOLERANCE, f"the gold answer of {sample.id} earns {reward.value:g}: {completion[:80]!r} ({told})."
+        )
 
 
 def gold_of_another_earns_little(subject: Subject) -> None:
@@ -34,7 +36,10 @@ def gold_of_another_earns_little(subject: Subject) -> None:
             if stranger.reference != sample.reference
         ]
         mean = sum(values) / len(values) if values else 0.0
-        ensure(mean < 0.5, f"task '{task}': another sample's gold answer earns {mean:.2f} on average. The verifier pays for any answer.")
+        ensure(
+            mean < 0.5,
+            f"task '{task}': another sample's gold answer earns {mean:.2f} on average. The verifier pays for any answer.",
+        )
 
 
 def any_text_gets_a_verdict(subject: Subject) -> None:
@@ -48,7 +53,10 @@ def any_text_gets_a_verdict(subject: Subject) -> None:
                 spent = time.process_time() - began
                 place = f"verifier '{name}' on {text[:40]!r} ({len(text)} characters)"
                 ensure(bool(verdict.reason.strip()), f"{place}: gives no reason. Say what was got and what was wanted.")
-                ensure(not verdict.status.is_masked, f"{place}: status {verdict.status.value}. A bad completion is wrong or unparsable.")
+                ensure(
+                    not verdict.status.is_masked,
+                    f"{place}: status {verdict.status.value}. A bad completion is wrong or unparsable.",
+                )
                 ensure(spent < CALL_BUDGET_S, f"{place}: takes {spent:.1f} s of CPU. Use linear-time parsing.")
 
 
@@ -98,8 +106,14 @@ def fixtures_are_reproduced(subject: Subject) -> None:
     for row in subject.completions():
         ensure(row.verifier in verifiers, f"{row.place}: there is no verifier '{row.verifier}'. Known: {', '.join(verifiers)}.")
         verdict = verdict_of(verifiers[row.verifier], row.completion, row.case)
-        ensure(abs(verdict.score - row.score) <= TOLERANCE, f"{row.place}: scores {verdict.score:g}, the file says {row.score:g} ({row.why}).")
-        ensure(verdict.status.value == row.status, f"{row.place}: status {verdict.status.value}, the file says {row.status} ({row.why}).")
+        ensure(
+            abs(verdict.score - row.score) <= TOLERANCE,
+            f"{row.place}: scores {verdict.score:g}, the file says {row.score:g} ({row.why}).",
+        )
+        ensure(
+            verdict.status.value == row.status,
+            f"{row.place}: status {verdict.status.value}, the file says {row.status} ({row.why}).",
+        )
         ensure(row.reason in verdict.reason, f"{row.place}: the reason is {verdict.reason!r}; it lacks {row.reason!r}.")
 
 
@@ -117,14 +131,54 @@ def fixtures_cover_every_verifier(subject: Subject) -> None:
 
 def hostile_texts(gold: str) -> Iterator[str]:
     """Texts that break careless parsers, and damaged copies of a gold answer."""
-    yield from ("", " \n\t", "\x00", "\ud800", "nan", "-inf", "1e999", "[nan, inf, 1, 2]", "null", "True", "{}", "[]", "ответ: Б", "答案是B", "🙂" * 50)
-    yield from ("<think>", "</think>", "<answer>", "</answer><answer>", "<answer></think></answer><think>", "<think></think><answer>\n</answer>")
-    for piece in ("a", "<think>", "<answer>", "</answer>", "(", "{", "[", '{"a":', "\\boxed{", "9", " ", "\n", "A. ", "answer is "):
+    yield from (
+        "",
+        " \n\t",
+        "\x00",
+        "\ud800",
+        "nan",
+        "-inf",
+        "1e999",
+        "[nan, inf, 1, 2]",
+        "null",
+        "True",
+        "{}",
+        "[]",
+        "ответ: Б",
+        "答案是B",
+        "🙂" * 50,
+    )
+    yield from (
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer><answer>",
+        "<answer></think></answer><think>",
+        "<think></think><answer>\n</answer>",
+    )
+    for piece in (
+        "a",
+        "<think>",
+        "<answer>",
+        "</answer>",
+        "(",
+        "{",
+        "[",
+        '{"a":',
+        "\\boxed{",
+        "9",
+        " ",
+        "\n",
+        "A. ",
+        "answer is ",
+    ):
         yield piece * (100_000 // len(piece))
     rng = random.Random(gold)
     for _ in range(12):
         start, stop = sorted(rng.sample(range(len(gold) + 1), 2)) if gold else (0, 0)
-        yield rng.choice((gold[:start] + gold[stop:], gold[:stop] + gold[start:], gold[::-1], gold[:start] + "\u202e" + gold[start:]))
+        yield rng.choice(
+            (gold[:start] + gold[stop:], gold[:stop] + gold[start:], gold[::-1], gold[:start] + "\u202e" + gold[start:])
+        )
 
 
 def _by_task(subject: Subject) -> dict[str, list[tuple[Sample, str]]]:
@@ -134,7 +188,7 @@ def _by_task(subject: Subject) -> dict[str, list[tuple[Sample, str]]]:
     return tasks
 
 
-def _of_task(subject: Subject, sample: Sample):  # noqa: ANN202
+def _of_task(subject: Subject, sample: Sample):
     verifiers = subject.pack.verifiers()
     return [(name, verifiers[name]) for name in subject.mixture.verifiers_for(sample.task)]
 

@@ -106,7 +106,9 @@ class Subject:
 
         From `pack.gold(sample)` where the pack has that method (drawn samples and fixture cases), else from its lessons.
         """
-        lessons = [(lesson.sample, lesson.response) for lesson in self.draw("lessons", limit=64)] if "lessons" in self.roles else []
+        lessons = (
+            [(lesson.sample, lesson.response) for lesson in self.draw("lessons", limit=64)] if "lessons" in self.roles else []
+        )
         gold = getattr(self.pack, "gold", None)
         if gold is None:
             return lessons
@@ -161,7 +163,9 @@ class Subject:
             [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
         )
         last = done.stderr.strip().splitlines()[-1:] or [""]
-        ensure(done.returncode == 0, f"in a new process the pack fails: {last[0]}. Run it alone: python -c 'import {self.module}'.")
+        ensure(
+            done.returncode == 0, f"in a new process the pack fails: {last[0]}. Run it alone: python -c 'import {self.module}'."
+        )
         return done.stdout
 
     @property
@@ -177,7 +181,9 @@ def verdict_of(verifier: Any, completion: str, sample: Sample) -> Verdict:
     try:
         verdict = verifier(completion, sample)
     except Exception as err:
-        raise CheckFailed(f"verifier '{name}' raised {type(err).__name__}: {err} for {shown} on {sample.id}. Return a Verdict.") from err
+        raise CheckFailed(
+            f"verifier '{name}' raised {type(err).__name__}: {err} for {shown} on {sample.id}. Return a Verdict."
+        ) from err
     ensure(isinstance(verdict, Verdict), f"verifier '{name}' returned {type(verdict).__name__} for {shown}. Return a Verdict.")
     return verdict
 
@@ -195,7 +201,13 @@ def identity(item: Sample | Lesson | Document) -> str:
 def as_json(item: Sample | Lesson | Document) -> dict[str, Any]:
     """An item as plain data, media included."""
     if isinstance(item, Document):
-        return {"id": item.id, "text": item.text, "media": [m.to_json() for m in item.media], "split": item.split, "source": item.source}
+        return {
+            "id": item.id,
+            "text": item.text,
+            "media": [m.to_json() for m in item.media],
+            "split": item.split,
+            "source": item.source,
+        }
     if isinstance(item, Lesson):
         return {"sample": item.sample.to_json(), "response": item.response}
     return item.to_json()

@@ -96,8 +96,9 @@ class Collector:
         settings = self.settings
         for rollout in rollouts:
             rollout.shaping = soft_punishment(
-                len(rollout.ids), max_length=settings.max_new_tokens, cache=settings.overlong_cache, factor=settings.overlong_factor
-            )
+                len(rollout.ids), max_length=settings.max_new_tokens, cache=settings.overlong_cache,
+                factor=settings.overlong_factor,
+            )  # fmt: skip
         if settings.kl_coef and settings.kl_in == "reward":
             prompts = {request.place: request.prompt for request in requests}
             self.add_reference([Row(prompts[rollout.place], rollout) for rollout in rollouts])

@@ -94,8 +94,9 @@ RULES: tuple[Rule, ...] = (
         "oversample has no use without drop_equal=true: the surplus groups are generated and thrown away.",
     ),
     Rule(
-        "both_overlong", False, lambda c: c.settings.overlong_filter and c.settings.overlong_cache > 0 and c.settings.overlong_factor > 0,
-        "overlong filter and punishment together: a truncated rollout gets no gradient, its punishment still moves its group's mean.",
+        "both_overlong", False,
+        lambda c: c.settings.overlong_filter and c.settings.overlong_cache > 0 and c.settings.overlong_factor > 0,
+        "overlong filter and punishment together: a truncated rollout gets no gradient, but its punishment moves the mean.",
     ),
     Rule(
         "dr_grpo_with_std", False, lambda c: c.settings.preset == "dr_grpo" and c.settings.advantage == "group_std",
@@ -116,7 +117,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "cut_sampling", False, lambda c: c.config.top_p < 1 or c.config.top_k > 0,
-        "top_p or top_k cut what is sampled, while ratios and KL speak of the whole distribution: the update is slightly off-policy.",
+        "top_p or top_k cut what is sampled, but ratios and KL speak of the whole of it: the update is slightly off-policy.",
     ),
     Rule(
         "idle_clip", False, lambda c: c.config.updates_per_rollout * c.config.minibatches == 1,

@@ -73,7 +73,8 @@ def check_sampler(rows: Sequence[Row], learner: Learner, *, temperature: float, 
     log.info("largest gap between the sampler's log-probs and the learner's: %.2e nats", worst)
     if precision == "fp32" and worst > MAX_SAMPLER_GAP:
         raise TrainingError(
-            f"rl: the sampler's log-probs differ from the learner's by up to {worst:.3g} nats (allowed: {MAX_SAMPLER_GAP} in fp32). "
+            f"rl: the sampler's log-probs differ from the learner's by up to {worst:.3g} nats "
+            f"(allowed: {MAX_SAMPLER_GAP} in fp32). "
             "The engine has other weights, another temperature or another rendering of the prompt than the learner."
         )
     return worst

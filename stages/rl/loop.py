@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from factory.contracts import RunContext
+from factory.contracts import RunContext, Sample
 from factory.stages.batches import micro_batches, share_of
 from factory.stages.learner import Learner
 from factory.stages.rl.collector import Collector
@@ -31,7 +31,7 @@ from factory.stages.rl.pieces.sampler import PromptSampler
 from factory.stages.rl.pieces.supply import Collected, collect
 from factory.stages.rl.presets import RlSettings
 from factory.stages.rl.record import RolloutLog, rollout_figures, update_figures
-from factory.stages.rl.rollouts import Group
+from factory.stages.rl.rollouts import Group, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +108,13 @@ class RlLoop:
             for rollout in group.rollouts
             if not rollout.is_masked and (rollout.finished or not self.settings.overlong_filter)
         ]
+        # Apart, so that all processes run the same parts of the model at the same time.
+        kinds = ([pair for pair in live if not pair[0].media], [pair for pair in live if pair[0].media])
+        return [row for kind in kinds for row in self._share(kind)]
+
+    def _share(self, live: list[tuple[Sample, Rollout]]) -> list[Row]:
         # Longest first, dealt out in turn: equal work for every process, little padding in its micro-batches.
-        live.sort(key=lambda pair: -len(pair[1].ids))
+        live = sorted(live, key=lambda pair: -len(pair[1].ids))
         mine = share_of(live, self.learner.rank, self.learner.world_size)
         rows = [Row(self.collector.prompt(sample), rollout) for sample, rollout in mine]
         if len(rows) < -(-len(live) // self.learner.world_size):
@@ -125,7 +130,8 @@ class RlLoop:
         # All processes decide alike: forwards of a sharded model must match.
         num_stale = sum(self.learner.gather(len(stale)))
         if num_stale:
-            for row, logprobs in zip(rows, completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature), strict=True):
+            found = completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
+            for row, logprobs in zip(rows, found, strict=True):
                 row.rollout.logprobs = logprobs
             notes["stale_rollouts"] = float(num_stale)
         elif rows and not self._has_checked:

@@ -22,6 +22,7 @@ from factory.stages.rl.rollouts import Rollout
 if TYPE_CHECKING:
     from factory.stages.models.codec import Codec, Encoded
 
+
 @dataclass
 class Row:
     """One rollout with its rendered prompt, ready to train on."""
@@ -75,7 +76,8 @@ class PolicyObjective:
     def loss(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> tuple[Tensor, Mapping[str, float]]:
         """This micro-batch's share of the loss; sums over its trained tokens of clip hits and KL."""
         settings, mask = self._settings, batch["policy_mask"]
-        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy="entropy" in settings.needs())
+        wants_entropy = "entropy" in settings.needs()
+        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=wants_entropy)
         surrogate = clipped_surrogate(
             logp, batch["old_logprobs"], batch["advantages"],
             eps_low=settings.eps_low, eps_high=settings.eps_high, dual_clip=settings.dual_clip,

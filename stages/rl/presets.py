@@ -70,7 +70,8 @@ class RlSettings:
 
 
 _GRPO = {
-    "advantage": "group_std", "std_eps": 1e-6, "aggregator": "seq_mean_token_mean", "eps_low": 0.2, "eps_high": 0.2, "dual_clip": 0.0,
+    "advantage": "group_std", "std_eps": 1e-6, "aggregator": "seq_mean_token_mean",
+    "eps_low": 0.2, "eps_high": 0.2, "dual_clip": 0.0,
     "kl_coef": 0.0, "kl_estimator": "k3", "kl_in": "loss", "kl_unbiased": False, "entropy_coef": 0.0,
     "drop_equal": False, "oversample": 1.0, "max_refills": 0, "on_spent": "train_smaller",
     "overlong_filter": False, "overlong_cache_share": 0.0, "overlong_factor": 0.5,

@@ -65,8 +65,8 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
 
 
 def _mean_kl(rollouts: Sequence[Rollout]) -> float | None:
-    gaps = [a - b for rollout in rollouts if rollout.ref_logprobs for a, b in zip(rollout.logprobs, rollout.ref_logprobs, strict=True)]
-    return mean(gaps)
+    compared = [rollout for rollout in rollouts if rollout.ref_logprobs]
+    return mean(a - b for rollout in compared for a, b in zip(rollout.logprobs, rollout.ref_logprobs, strict=True))
 
 
 def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -74,17 +74,20 @@ def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if not updates:
         return {"tokens": 0.0, "updates": 0.0}
     tokens = sum(update["tokens"] for update in updates)
-    share = {name: sum(u.get(name, 0.0) for u in updates) / max(tokens, 1.0) for name in ("clipped_low", "clipped_high", "kl_sum")}
+    names = ("clipped_low", "clipped_high", "kl_sum")
+    share = {name: sum(update.get(name, 0.0) for update in updates) / max(tokens, 1.0) for name in names}
     found = {
-        "loss": sum(u["loss"] for u in updates) / len(updates), "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
+        "loss": sum(u["loss"] for u in updates) / len(updates),
+        "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
         "lr": updates[-1]["lr"], "tokens": tokens, "updates": float(len(updates)),
-        "clip_share": share["clipped_low"] + share["clipped_high"], "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
+        "clip_share": share["clipped_low"] + share["clipped_high"],
+        "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
     }  # fmt: skip
     return found | ({"kl": share["kl_sum"]} if any("kl_sum" in u for u in updates) else {})
 
 
 class RolloutLog:
-    """Appends a few rollouts of every step to `rollouts.jsonl`. A `Stateful` piece: a resumed run cuts the file to its checkpoint."""
+    """Appends a few rollouts of every step to `rollouts.jsonl`. `Stateful`: a resumed run cuts the file to its checkpoint."""
 
     def __init__(self, workdir: Path, *, is_main: bool) -> None:
         self._path = workdir / FILE_NAME
@@ -118,7 +121,9 @@ def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:
     reward = rollout.reward
     return {
         "step": step, "sample": group.sample.id, "task": group.sample.task, "prompt": group.sample.text()[:KEPT_CHARACTERS],
-        "completion": rollout.text[:KEPT_CHARACTERS], "value": rollout.value, "shaping": rollout.shaping, "advantage": rollout.advantage,
+        "completion": rollout.text[:KEPT_CHARACTERS],
+        "value": rollout.value, "shaping": rollout.shaping, "advantage": rollout.advantage,
         "tokens": len(rollout.ids), "finished": rollout.finished, "masked": rollout.is_masked, "version": rollout.version,
-        **({} if reward is None else {"parts": dict(reward.parts), "statuses": dict(reward.statuses), "reasons": dict(reward.reasons)}),
+        "parts": dict(reward.parts) if reward else {}, "statuses": dict(reward.statuses) if reward else {},
+        "reasons": dict(reward.reasons) if reward else {},
     }  # fmt: skip

@@ -35,19 +35,23 @@ class RlStage:
         notes = check(name, config, settings, launch)
         check_engine(config.engine)
         if "samples" not in pack.manifest.provides:
-            raise ConfigError(f"stages.{name}: pack '{pack.manifest.name}' provides no samples, so there is nothing to reward. Leave the stage out.")
+            raise ConfigError(
+                f"stages.{name}: pack '{pack.manifest.name}' provides no samples, so there is nothing to reward. "
+                "Leave the stage out."
+            )
         Mixture(pack.manifest.tasks, build.get("mixture") or {})
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:
             raise ConfigError(
-                f"stages.{name}.max_new_tokens={config.max_new_tokens} and a prompt of about {prompt_tokens} tokens exceed the model's "
-                f"context of {facts.context}. Lower max_new_tokens."
+                f"stages.{name}.max_new_tokens={config.max_new_tokens} and a prompt of about {prompt_tokens} tokens exceed the "
+                f"model's context of {facts.context}. Lower max_new_tokens."
             )
         rows = config.prompts_per_step * config.group_size
         first_draw, draws = settings.supply().first_draw(), 1 + settings.max_refills
         memory, formula = self._memory(config, settings, facts, build, rows, prompt_tokens)
         return StagePlan(
-            name=name, kind=self.kind, num_samples=config.samples, num_steps=config.num_steps * config.updates_per_rollout * config.minibatches,
+            name=name, kind=self.kind, num_samples=config.samples,
+            num_steps=config.num_steps * config.updates_per_rollout * config.minibatches,
             num_tokens=config.num_steps * config.updates_per_rollout * rows * (prompt_tokens + config.max_new_tokens),
             num_generated_tokens=config.num_steps * draws * first_draw * config.group_size * config.max_new_tokens,
             peak_memory_bytes=memory, memory_formula=formula, outputs=("model", "metrics.jsonl", "rollouts.jsonl"),
@@ -65,7 +69,8 @@ class RlStage:
         memory, formula = memory_bytes(
             facts, precision=precision, rows=min(config.optim.micro_batch_size or share, share),
             tokens_per_row=prompt_tokens + config.max_new_tokens, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=int(launch.get("zero_stage", -1)), processes=processes,
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=int(launch.get("zero_stage", -1)),
+            processes=processes,
         )  # fmt: skip
         if settings.keeps_reference() and config.adapter.kind.value == "none":
             width = 2 if precision == "bf16" else 4
@@ -82,7 +87,7 @@ class RlStage:
         """
         from factory.rewards.pool import VerifierPool
         from factory.stages.learner import Learner
-        from factory.stages.models.load import load, save
+        from factory.stages.models.load import load
         from factory.stages.rl.collector import Collector
         from factory.stages.rl.logprobs import Reference
         from factory.stages.rl.loop import RlLoop
@@ -103,17 +108,19 @@ class RlStage:
         try:
             with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
                 collector = Collector(
-                    learner=learner, engine=engine, pool=pool, mixture=mixture, settings=settings, reference=reference, seed=ctx.seed,
+                    learner=learner, engine=engine, pool=pool, mixture=mixture, settings=settings, reference=reference,
                     sampling=Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k),
-                    context=_context(loaded.model),
+                    seed=ctx.seed, context=learner.max_context,
                 )  # fmt: skip
                 rollout_log = RolloutLog(ctx.workdir, is_main=learner.is_main)
                 figures = RlLoop(config, settings, learner, collector, sampler, rollout_log, ctx).run()
                 verdicts = pool.counts()
         finally:
             engine.close()
-        save(loaded, ctx.workdir / "model")
-        return Outputs(model="model", metrics={"last_step": figures, "verdicts": verdicts}, files=("model", "metrics.jsonl", "rollouts.jsonl"))
+        learner.save_model(ctx.workdir / "model")
+        learner.drop_checkpoints()
+        metrics = {"last_step": figures, "verdicts": verdicts}
+        return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl"))
 
 
 def _title(settings: RlSettings) -> str:
@@ -130,8 +137,3 @@ def _refill_notes(settings: RlSettings) -> tuple[str, ...]:
     if not settings.max_refills:
         return ()
     return (f"generated tokens are for {settings.max_refills} refills in every step; most steps need one or two",)
-
-
-def _context(model: Any) -> int:
-    """Longest sequence of the model, tokens, from its text config."""
-    return int(model.config.get_text_config().max_position_embeddings)

@@ -156,15 +156,16 @@ def registered(home: Path, tmp_path: Path):
     from factory.registry.models import Registry
     from factory.registry.records import LineageStep, ModelRecord
 
+    steps = (LineageStep("00-base", "base", None, "f" * 64, "0" * 64), LineageStep("02-rl", "rl", "00-base", "e" * 64, "1" * 64))
     ids = []
     for name, value, lr in (("first", 0.5, 1e-3), ("second", 0.75, 1e-4)):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(name.encode())
         record = ModelRecord(
-            name=name, version=0, domain="toy", stage="rl", base={"ref": "embedded-text", "hash": "b" * 64, "licence": "Apache-2.0"}, artifacts={},
-            lineage=(LineageStep("00-base", "base", None, "f" * 64, "0" * 64), LineageStep("02-rl", "rl", "00-base", "e" * 64, "1" * 64)),
-            config={"recipe": "embedded", "stages": {"rl": {"lr": lr}}}, seed=0, versions={"torch": "2"}, data={"pack": {}, "files": {}},
+            name=name, version=0, domain="toy", stage="rl", artifacts={}, lineage=steps, seed=0, versions={"torch": "2"},
+            base={"ref": "embedded-text", "hash": "b" * 64, "licence": "Apache-2.0"}, data={"pack": {}, "files": {}},
+            config={"recipe": "embedded", "stages": {"rl": {"lr": lr}}},
             evals={"rl": {"test": {"name": "accuracy", "value": value, "n": 40, "ci": [value - 0.1, value + 0.1]}}},
             licence="CC0-1.0", intended_use="tests", not_for="use", run=name, created=f"2026-01-0{len(ids) + 1}T00:00:00+00:00",
         )  # fmt: skip

@@ -107,7 +107,7 @@ def test_resolved_config_takes_overrides(tmp_path):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("stages.main.grup_size=3", r"--set stages\.main\.grup_size=3: unknown key 'stages\.main\.grup_size'\. Did you mean 'group_size'\?"),
+        ("stages.main.grup_size=3", r"^--set stages\.main\.grup_size=3: unknown key .* Did you mean 'group_size'\?"),
         ("sed=3", r"unknown key 'sed'\. Did you mean 'seed'\?"),
         ("stages.main.optim.lrr=3", r"Did you mean 'lr'\? Keys in stages\.main\.optim: "),
         ("stages.main.group_size=many", r"stages\.main\.group_size is 'many' \(text\), wanted a whole number"),
@@ -121,7 +121,7 @@ def test_resolved_config_takes_overrides(tmp_path):
         ("stages.main.mood=brisc", r"wanted one of calm, brisk\. Did you mean 'brisk'\?"),
         ("pack=3", r"pack is 3 \(int\), wanted a mapping"),
         ("mixture.add=3", r"wanted a mapping of names to values, each a number"),
-        ("stages.mian.group_size=3", r"stages\.mian has no kind.* Did you mean 'main'\? Stages so far: warm, main\. To add a stage give it a kind, one of"),
+        ("stages.mian.group_size=3", r"stages\.mian has no kind.* Did you mean 'main'\? Stages so far: warm, main\. To add"),
         ("stages.mian=null", r"stages\.mian is null, but no earlier layer has that stage\. Did you mean 'main'\?"),
         ("stages.main.kind=eval", r"is of kind drill \(set at .*embedded\.yaml:8\), this layer says eval\. Add `replace: true`"),
         ("stages.new.kind=dril", r"stages\.new\.kind: unknown stage kind 'dril'\. Did you mean 'drill'\?"),
@@ -134,6 +134,8 @@ def test_resolved_config_takes_overrides(tmp_path):
         ("stages.warm.start=main", r"stages\.warm\.start is 'main', which is no stage before it.*move it with `after:`"),
         ("seed=???", r"settings cannot refer to others"),
         ("pack.x=['${seed}']", r"settings cannot refer to others with \$\{\.\.\.\} or \?\?\?\. Write the value out"),
+        ("stages.main.optim.lr=.nan", r"stages\.main\.optim\.lr is nan; numbers are finite\. Write one"),
+        ("pack.x=[1, {y: -.inf}]", r"pack\.x is -inf; numbers are finite"),
         ("domain=other", r"use --domain other; it decides which other layers are read"),
         ("group_size", r"must look like --set stages\.rl\.group_size=16"),
         ("a..b=1", r"a dotted key, '=', a value"),
@@ -153,8 +155,10 @@ def test_wrong_override_is_refused_with_place_and_remedy(override, told):
 @pytest.mark.parametrize(
     "override",
     [
-        "stages.main.optim.lr=0", "stages.main.optim.lr=.nan", "stages.main.optim.lr=.inf", "stages.main.optim.beta2=1", "eval.samples=0",
-        "stages.main.optim.min_lr_ratio=1.5", "stages.main.optim.clip_norm=-1", "stages.main.adapter.rank=0", "stages.main.adapter.dropout=1",
+        "stages.main.optim.lr=0", "stages.main.optim.beta2=1",
+        "eval.samples=0",
+        "stages.main.optim.min_lr_ratio=1.5", "stages.main.optim.clip_norm=-1", "stages.main.adapter.rank=0",
+        "stages.main.adapter.dropout=1",
         "data.max_bad_fraction=2", "pool.workers=0", "pool.timeout_s=0", "pool.memory_mib=1", "pool.max_error_rate=-0.1",
         "launch.processes=0", "launch.zero_stage=4", "launch.threads=0", "seed=-1", "eval.bootstrap=0",
     ],
@@ -170,14 +174,14 @@ def test_value_out_of_range_is_refused_with_its_key_and_range(override):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("extends: embedded\nstages:\n  main:\n    optim:\n      learning_rate: 1\n", r"mine\.yaml:5: unknown key 'stages\.main\.optim\.learning_rate'"),
+        ("extends: embedded\nstages:\n  main:\n    optim:\n      learnrate: 1\n", r"mine\.yaml:5: unknown key .*optim\.learnrate'"),
         ("stages:\n  a: {kind: drill}\n  a: {kind: drill}\n", r"mine\.yaml:3: the key 'stages\.a' was already written on line 2"),
         ("seed: [1\n", r"mine\.yaml:\d+: not valid YAML: .*Check indentation and quotes"),
         ("- a\n", r"mine\.yaml:1: must be a mapping of settings"),
         ("1: a\n", r"mine\.yaml:1: the key 1 is a int, keys are text\. Quote it: '1'"),
         ("pack: &a\n  b: *a\n", r"mine\.yaml:\d+: (a YAML alias contains itself|not valid YAML)"),
         ("extends: [a]\n", r"mine\.yaml:1: extends must be one recipe name or path"),
-        ("extends: embeded\n", r"mine\.yaml:1: the pack factory_pack_toy has no recipe 'embeded'\. Did you mean 'embedded'\? It has: embedded, longer"),
+        ("extends: embeded\n", r"mine\.yaml:1: the pack toy has no recipe 'embeded'\. Did you mean 'embedded'\? It has: emb"),
         ("extends: ./gone.yaml\n", r"mine\.yaml:1: the recipe file .*gone\.yaml does not exist"),
         ("domain: other\n", r"mine\.yaml:1: the recipe is for domain 'other', the command says --domain toy"),
         ("stages: {x: {kind: drill, group_size: 1}}\n", r"mine\.yaml:1: stages\.x\.group_size is 1"),

@@ -1,4 +1,4 @@
-"""A small pack, bases and stage runs for the training tests. Also a program: `torchrun small_world.py JOB.json` (see `main`)."""
+"""A small pack, bases and stage runs for the training tests. Also a program: `torchrun small_world.py JOBS.json`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def run_stage(job: dict) -> None:
     from factory.plugins import load_stage
 
     torch.set_num_threads(1)
-    ctx = context(Path(job["workdir"]), Path(job["base"]), modality=job.get("modality", "text"), zero_stage=job.get("zero_stage", -1))
+    settings = {"modality": job.get("modality", "text"), "zero_stage": job.get("zero_stage", -1)}
+    ctx = context(Path(job["workdir"]), Path(job["base"]), **settings)
     load_stage(job["kind"]).run(stage_config(job["kind"], **job["config"]), ctx)
 
 
@@ -150,10 +151,14 @@ def gradients(job: dict) -> None:
             (Path(job["workdir"]) / "figures.json").write_text(json.dumps(figures))
 
 
+PROGRAMS = {"run_stage": run_stage, "run_until": run_until, "gradients": gradients}
+
+
 def main() -> None:
-    """`small_world.py JOB.json`: run the job's `program`."""
-    job = json.loads(Path(sys.argv[1]).read_text())
-    {"run_stage": run_stage, "run_until": run_until, "gradients": gradients}[job["program"]](job)
+    """`small_world.py JOBS.json`: run the `program` of each job, one after the other."""
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        Path(job["workdir"]).mkdir(parents=True, exist_ok=True)
+        PROGRAMS[job["program"]](job)
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

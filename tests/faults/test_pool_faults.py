@@ -127,7 +127,7 @@ def test_without_a_namespace_the_audit_hook_refuses_python_code():
             f"s = Sample(id='s', task='t', messages=(), reference={server.getsockname()[1]})\n"
             "print([f('x', s).score for f in (v.python_network, v.datagram_network, v.look_up)])"
         )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=worker_environment(), timeout=60)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=worker_environment())
     assert done.stdout.split("\n")[:2] == ["audit-hook", "[1.0, 1.0, 1.0]"], done.stderr
 
 

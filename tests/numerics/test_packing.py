@@ -121,6 +121,7 @@ def test_changing_one_text_changes_no_other_text_of_the_row(world, text_base):
         outputs = []
         for start in (first, other):
             packed = collate_packed([[start, second]], pad_id=loaded.codec.pad_id)
-            outputs.append(loaded.model(input_ids=packed["input_ids"], position_ids=packed["position_ids"], use_cache=False).logits[0])
+            inputs = {key: packed[key] for key in ("input_ids", "position_ids")}
+            outputs.append(loaded.model(**inputs, use_cache=False).logits[0])
     assert torch.equal(outputs[0][len(first.ids) :], outputs[1][len(first.ids) :])
     assert not torch.equal(outputs[0][: len(first.ids)], outputs[1][: len(first.ids)])

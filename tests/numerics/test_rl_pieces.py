@@ -25,7 +25,9 @@ def test_grpo_advantage_by_hand():
     # r = 1,0,0,1,1,0,0,0: mean 3/8; squares 3*(5/8)^2 + 5*(3/8)^2 = 120/64; variance 120/64/7 = 0.267857, std 0.517549
     # right: 0.625 / (0.517549 + 1e-6) = 1.207612; wrong: -0.375 / 0.517550 = -0.724567
     right, wrong = 1.207612, -0.724567
-    assert standardised([1, 0, 0, 1, 1, 0, 0, 0]) == pytest.approx([right, wrong, wrong, right, right, wrong, wrong, wrong], abs=1e-6)
+    assert standardised([1, 0, 0, 1, 1, 0, 0, 0]) == pytest.approx(
+        [right, wrong, wrong, right, right, wrong, wrong, wrong], abs=1e-6
+    )
 
 
 def test_dr_grpo_advantage_by_hand():
@@ -95,7 +97,11 @@ def test_clip_flags_name_the_end_that_took_the_gradient():
 def test_clipped_surrogate_equals_the_slow_reference(logp, old, advantage, low, high):
     rho = math.exp(logp - old)
     slow = max(-advantage * rho, -advantage * min(max(rho, 1 - low), 1 + high))
-    args = (torch.tensor([[logp]], dtype=torch.float64), torch.tensor([[old]], dtype=torch.float64), torch.tensor([advantage], dtype=torch.float64))
+    args = (
+        torch.tensor([[logp]], dtype=torch.float64),
+        torch.tensor([[old]], dtype=torch.float64),
+        torch.tensor([advantage], dtype=torch.float64),
+    )
     assert clipped_surrogate(*args, eps_low=low, eps_high=high).loss.item() == pytest.approx(slow, rel=1e-12, abs=1e-12)
 
 
@@ -213,7 +219,10 @@ def _collect(supply, pattern):
     """Groups are bools: True has spread. `pattern` is what the endless stream of prompts gives."""
     stream, sizes = iter(pattern), []
     found = collect(
-        supply, draw=lambda num: sizes.append(num) or _samples(num), rollout=lambda samples, _: [next(stream) for _ in samples], is_useful=bool
+        supply,
+        draw=lambda num: sizes.append(num) or _samples(num),
+        rollout=lambda samples, _: [next(stream) for _ in samples],
+        is_useful=bool,
     )
     return found, sizes
 

@@ -62,14 +62,29 @@ def trl_inputs(rows, pad_id):
 def trl_loss_and_gradients(model, codec, rows, tmp_path, loss_type, beta, is_unbiased, entropy_coef):
     datasets, trl = pytest.importorskip("datasets"), pytest.importorskip("trl")
     args = trl.GRPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False, loss_type=loss_type, beta=beta,
-        epsilon=0.2, epsilon_high=0.28, use_bias_correction_kl=is_unbiased, entropy_coef=entropy_coef, num_generations=4, per_device_train_batch_size=8,
-        max_completion_length=MAX_NEW, temperature=1.0,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        gradient_checkpointing=False,
+        loss_type=loss_type,
+        beta=beta,
+        epsilon=0.2,
+        epsilon_high=0.28,
+        use_bias_correction_kl=is_unbiased,
+        entropy_coef=entropy_coef,
+        num_generations=4,
+        per_device_train_batch_size=8,
+        max_completion_length=MAX_NEW,
+        temperature=1.0,
+    )
     trainer = trl.GRPOTrainer(
-        model=model, args=args, reward_funcs=lambda completions, **_: [0.0] * len(completions), processing_class=codec.tokenizer,
+        model=model,
+        args=args,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        processing_class=codec.tokenizer,
         train_dataset=datasets.Dataset.from_list([{"prompt": "x"}] * 8),
-    )  # fmt: skip
+    )
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     trainer.model.zero_grad()
@@ -109,9 +124,14 @@ def check_against_trl(base, tmp_path, loss_type, beta, is_unbiased=False, entrop
     expected, gradients = trl_loss_and_gradients(other, loaded.codec, rows, tmp_path, loss_type, beta, is_unbiased, entropy_coef)
     settings = resolve(
         RlConfig(
-            preset=loss_type, eps_high=0.28, kl_coef=beta, kl_unbiased=is_unbiased, entropy_coef=entropy_coef, max_new_tokens=MAX_NEW
+            preset=loss_type,
+            eps_high=0.28,
+            kl_coef=beta,
+            kl_unbiased=is_unbiased,
+            entropy_coef=entropy_coef,
+            max_new_tokens=MAX_NEW,
         )
-    )  # fmt: skip
+    )
     objective = PolicyObjective(settings, temperature=1.0)
     loaded.model.train()
     batches = [make_batch(part, loaded.codec, None) for part in (rows[:3], rows[3:])]

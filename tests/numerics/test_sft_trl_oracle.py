@@ -34,8 +34,8 @@ def trl_batch(world, text_base, tmp_path_factory):
         ]
     )
     args = TrlConfig(
-        output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=NUM_LESSONS, use_cpu=True, bf16=False, report_to=[],
-        gradient_checkpointing=False, loss_type="nll", completion_only_loss=True, max_length=512,
+        output_dir=str(tmp_path_factory.mktemp("trl")), per_device_train_batch_size=NUM_LESSONS, use_cpu=True, bf16=False,
+        report_to=[], gradient_checkpointing=False, loss_type="nll", completion_only_loss=True, max_length=512,
     )  # fmt: skip
     trainer = SFTTrainer(model=loaded.model, args=args, train_dataset=conversations, processing_class=loaded.codec.tokenizer)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(NUM_LESSONS)])

@@ -130,7 +130,10 @@ def test_a_verifier_that_always_pays_is_caught(tmp_path, monkeypatch):
 
 
 def test_substring_scoring_is_caught_as_a_trick(tmp_path, monkeypatch):
-    body = VERDICT + "return Verdict(float(sample.reference in completion), Status.ok if sample.reference in completion else Status.wrong, 'sub')"
+    body = (
+        VERDICT
+        + "return Verdict(float(sample.reference in completion), Status.ok if sample.reference in completion else Status.wrong, 'sub')"
+    )
     install(tmp_path, monkeypatch, "substring", verifier(body))
     assert "tricks_do_not_pay" in faults("substring")
 

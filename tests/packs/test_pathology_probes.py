@@ -74,7 +74,10 @@ class Knowing:
         return np.array(scores, dtype=np.float32)
 
     def image_features(self, images):
-        rows = [[VALUES[name].index(self.known[image.read()][name]) for name in ("stain", "size", "density", "gland")] for image in images]
+        rows = [
+            [VALUES[name].index(self.known[image.read()][name]) for name in ("stain", "size", "density", "gland")]
+            for image in images
+        ]
         return np.array(rows, dtype=np.float32) * self.skill
 
 

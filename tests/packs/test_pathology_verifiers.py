@@ -17,12 +17,31 @@ VERIFIERS = PACK.verifiers()
 MIXTURE = Mixture(PACK.manifest.tasks, known=VERIFIERS)
 SAMPLES = list(PACK.samples("test", 1, DataRequest(limit=60)))
 SAMPLE = st.sampled_from(SAMPLES)
-PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "A", "B", "present", "yes", " or ", "[0, 8, 16, 24]", "\n", "\x00", "é", "1+"])
+PIECES = st.sampled_from(
+    [
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "A",
+        "B",
+        "present",
+        "yes",
+        " or ",
+        "[0, 8, 16, 24]",
+        "\n",
+        "\x00",
+        "é",
+        "1+",
+    ]
+)
 TEXT = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=14).map("".join))
 
 
 def reward(completion, sample):
-    return MIXTURE.combine(sample.task, {name: VERIFIERS[name](completion, sample) for name in MIXTURE.verifiers_for(sample.task)})
+    return MIXTURE.combine(
+        sample.task, {name: VERIFIERS[name](completion, sample) for name in MIXTURE.verifiers_for(sample.task)}
+    )
 
 
 @given(text=TEXT, sample=SAMPLE)
@@ -38,7 +57,7 @@ def test_any_text_gets_a_bounded_verdict_with_a_reason(text, sample):
 @settings(max_examples=300, deadline=None)
 def test_what_the_strict_reader_pays_in_full_the_lenient_one_pays_too(text, sample):
     strict = {"finding": "closed", "yes_no": "closed", "choice": "letter", "diagnosis": "letter", "region": "region"}[sample.task]
-    if VERIFIERS[strict](text, sample).score == 1.0 and not sample.task == "diagnosis":
+    if VERIFIERS[strict](text, sample).score == 1.0 and sample.task != "diagnosis":
         assert VERIFIERS["accuracy"](text, sample).score == 1.0
 
 
@@ -87,7 +106,7 @@ def test_accuracy_refuses_a_task_it_does_not_know():
 
 
 def test_a_task_needs_exactly_one_answer_verifier():
-    with pytest.raises(PluginError, match="tasks.both must name exactly one of letter, closed, region, it names 2"):
+    with pytest.raises(PluginError, match=r"tasks.both must name exactly one of letter, closed, region, it names 2"):
         build_verifiers({"both": {"verifiers": {"letter": 1.0, "closed": 1.0}}})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from factory.errors import ConfigError, DataError
-from factory.pipeline.fingerprint import changed_parts, files_identity
+from factory.pipeline.fingerprint import changed_parts, files_identity, named_paths
 from factory.pipeline.plan import make_plan, run_name
 from factory.registry.home import Home
 
@@ -94,6 +94,21 @@ def test_other_weights_or_data_or_pack_files_change_the_fingerprint(tmp_path, ba
     monkeypatch.setattr("factory.pipeline.plan.library_versions", lambda: {"torch": "9"})
     assert before["02-warm"] != fingerprints(tmp_path, base)["02-warm"]
     monkeypatch.undo()
+
+
+def test_files_named_by_a_stage_are_found_at_any_depth():
+    config = {"general_paths": ["a", "b"], "path": "c", "empty_path": None, "pathology": "no", "deep": {"x_path": "d"}}
+    assert named_paths(config) == ["a", "b", "c", "d"]
+
+
+def test_a_file_that_a_stage_names_counts_by_its_content(tmp_path, base):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("one")
+    before = fingerprints(tmp_path, base, f"stages.tune.notes_path={notes}")
+    assert before == fingerprints(tmp_path, base, f"stages.tune.notes_path={notes}")
+    notes.write_text("two")
+    after = fingerprints(tmp_path, base, f"stages.tune.notes_path={notes}")
+    assert {name for name in before if before[name] != after[name]} == {"06-tune", "07-tune-eval"}
 
 
 def test_source_of_the_stage_kind_counts(tmp_path, base, monkeypatch):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -175,11 +174,15 @@ def test_two_builds_cannot_share_a_run(tmp_path):
 
 
 def test_sigint_stops_cleanly_and_the_same_command_resumes(tmp_path, run):
-    timer = threading.Thread(target=_interrupt_when, args=(folder(tmp_path) / "stages/02-warm.partial/metrics.jsonl",))
+    over = threading.Event()
+    timer = threading.Thread(target=_interrupt_when, args=(folder(tmp_path) / "stages/02-warm.partial/metrics.jsonl", over))
     timer.start()
-    with pytest.raises(Interrupted, match="run the same command again to resume"):
-        run()
-    timer.join()
+    try:
+        with pytest.raises(Interrupted, match="run the same command again to resume"):
+            run()
+    finally:
+        over.set()
+        timer.join()
     assert json.loads((folder(tmp_path) / "run.json").read_text())["status"] == "interrupted"
     _, result = run()
     assert result["chosen"] == "warm"
@@ -187,8 +190,9 @@ def test_sigint_stops_cleanly_and_the_same_command_resumes(tmp_path, run):
     assert steps == list(range(1, 31))
 
 
-def _interrupt_when(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGINT)
+def _interrupt_when(path: Path, over: threading.Event) -> None:
+    """Send Ctrl-C to this process once `path` exists; never after the build is over, or it would hit pytest itself."""
+    while not over.wait(0.01):
+        if path.exists():
+            os.kill(os.getpid(), signal.SIGINT)
+            return

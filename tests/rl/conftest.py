@@ -13,7 +13,7 @@ from factory.stages.rl.config import RlConfig
 # The verifier workers inherit this path and import the module by its name; test folders are no packages.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import learnable  # noqa: E402
+import learnable
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def base(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("policy")
     loaded = load(make_embedded("embedded-text", root / "raw", seed=0, texts=learnable.texts()), precision="fp32")
-    rows = [loaded.codec.lesson(l.sample.messages, l.response) for l in learnable.lessons()]
+    rows = [loaded.codec.lesson(lesson.sample.messages, lesson.response) for lesson in learnable.lessons()]
     batch = loaded.codec.collate(rows)
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=2e-3)
     for _ in range(40):
@@ -41,6 +41,7 @@ def base(tmp_path_factory):
 @pytest.fixture
 def run_stage(base, tmp_path):
     """run_stage(folder=…, verifier=…, build=…, **config) -> (workdir, rows of the log, Outputs)."""
+
     def run(folder="run", verifier="exact", build=None, stop_after=None, **changes):
         workdir = tmp_path / folder
         workdir.mkdir(exist_ok=True)
@@ -54,14 +55,22 @@ def run_stage(base, tmp_path):
         optim = {"lr": 1e-3, "warmup_steps": 0, "checkpoint_every": 2, "weight_decay": 0.0}
         optim.update(changes.pop("optim", {}))
         config = RlConfig(
-            **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "oversample": 1.0, "group_size": 8, "max_new_tokens": 6} | changes,
+            **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "oversample": 1.0, "group_size": 8, "max_new_tokens": 6}
+            | changes,
             optim=OptimConfig(**optim),
-        )  # fmt: skip
+        )
         plain = {"precision": "fp32", "mixture": {}, "launch": {}, "pool": {"workers": 1, "max_error_rate": 1.0}}
         ctx = RunContext(
-            stage="rl", workdir=workdir, model_dir=base, pack=learnable.pack(verifier), domain="learnable:VERIFIERS", seed=7,
-            request=DataRequest(), build=plain | (build or {}), log=log,
-        )  # fmt: skip
+            stage="rl",
+            workdir=workdir,
+            model_dir=base,
+            pack=learnable.pack(verifier),
+            domain="learnable:VERIFIERS",
+            seed=7,
+            request=DataRequest(),
+            build=plain | (build or {}),
+            log=log,
+        )
         return workdir, logged, STAGE.run(config, ctx)
 
     return run

@@ -40,7 +40,10 @@ VERIFIERS = {"exact": Exact(), "flaky": Flaky()}
 
 def samples(split="train", seed=0, request=None):
     """All questions; the right answer of each is `blue`, which the policy does not know at first."""
-    return [Sample(id=sky, task="sky", messages=(Message("user", f"the sky at {sky} is"),), reference="blue", split=split) for sky in SKIES]
+    return [
+        Sample(id=sky, task="sky", messages=(Message("user", f"the sky at {sky} is"),), reference="blue", split=split)
+        for sky in SKIES
+    ]
 
 
 def lessons(split="train", seed=0, request=None):

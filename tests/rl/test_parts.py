@@ -57,7 +57,11 @@ def test_figures_by_hand():
     found = rollout_figures(Collected(groups[:1], groups, 2, is_spent=False), Mixture(learnable.pack().manifest.tasks, {}))
     assert found["reward"] == pytest.approx(4 / 5) and found["reward/exact"] == pytest.approx(4 / 5)
     assert (found["length_right"], found["length_wrong"]) == (pytest.approx((2 + 4 + 3 + 3) / 4), 6)
-    assert (found["zero_advantage_share"], found["masked_share"], found["truncated_share"]) == (0.5, pytest.approx(1 / 6), pytest.approx(1 / 6))
+    assert (found["zero_advantage_share"], found["masked_share"], found["truncated_share"]) == (
+        0.5,
+        pytest.approx(1 / 6),
+        pytest.approx(1 / 6),
+    )
     assert found["entropy"] == pytest.approx((1.0 * 2 + 2.0 * 4) / 6)
     assert (found["groups_drawn"], found["groups_kept"], found["refills"]) == (2, 1, 2)
     assert "kl" not in found
@@ -89,7 +93,11 @@ def loop(preset="grpo", **changes):
 
 
 def test_truncated_rollouts_keep_their_reward_and_lose_their_gradient():
-    groups = [Group(SAMPLES[0], [rollout(), rollout(index=1, value=0.0, status="wrong", finished=False), rollout(index=2, status="error")])]
+    groups = [
+        Group(
+            SAMPLES[0], [rollout(), rollout(index=1, value=0.0, status="wrong", finished=False), rollout(index=2, status="error")]
+        )
+    ]
     for is_filtered, trained in ((False, [0, 1]), (True, [0])):
         one = loop(overlong_filter=is_filtered)
         one._set_advantages(groups)
@@ -103,13 +111,18 @@ def test_recording_plays_back_what_was_written(tmp_path):
     write_recording(tmp_path / "r.jsonl", rows)
     engine = RecordedEngine(tmp_path / "r.jsonl")
     found = list(engine.generate([Request(5, SAMPLES[0], None)], Sampling(2, 8), seed=0))
-    assert [(r.place, r.index, r.ids, r.logprobs, r.version) for r in found] == [(5, i, r.ids, r.logprobs, 4) for i, (_, r) in enumerate(rows)]
+    assert [(r.place, r.index, r.ids, r.logprobs, r.version) for r in found] == [
+        (5, i, r.ids, r.logprobs, 4) for i, (_, r) in enumerate(rows)
+    ]
     assert engine.sync(WeightSource(9, None, adapter=False)) == 4
     with pytest.raises(DataError, match="'noon' has 0 recorded rollouts, group_size is 2"):
         list(engine.generate([Request(0, SAMPLES[1], None)], Sampling(2, 8), seed=0))
 
 
-@pytest.mark.parametrize("line", ["{", '{"sample": "a"}', json.dumps({"sample": "a", "ids": [1, 2], "logprobs": [0.0], "finished": True, "version": 0})])
+@pytest.mark.parametrize(
+    "line",
+    ["{", '{"sample": "a"}', json.dumps({"sample": "a", "ids": [1, 2], "logprobs": [0.0], "finished": True, "version": 0})],
+)
 def test_a_damaged_recording_names_its_line(tmp_path, line):
     (tmp_path / "r.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=r"r\.jsonl:1: not a recorded rollout"):
@@ -117,7 +130,7 @@ def test_a_damaged_recording_names_its_line(tmp_path, line):
 
 
 def test_engines_by_name():
-    with pytest.raises(ConfigError, match="engine='transfomer' is not known. Did you mean 'transformers'"):
+    with pytest.raises(ConfigError, match=r"engine='transfomer' is not known\. Did you mean 'transformers'"):
         make_engine("transfomer", None)
 
 

@@ -18,10 +18,15 @@ from factory.stages.rl.presets import PRESETS, resolve
 FACTS = ModelFacts(ref="m", modality="text", num_params=1000, hidden_size=8, num_layers=2, vocab_size=50, context=512)
 PACK = SimpleNamespace(
     manifest=Manifest(
-        name="p", title="P", version="1", license="MIT", intended_use="tests", not_for="else",
+        name="p",
+        title="P",
+        version="1",
+        license="MIT",
+        intended_use="tests",
+        not_for="else",
         tasks={"t": {"verifiers": {"exact": 1.0, "format": 0.1}, "gate": None, "title": "T"}},
     )
-)  # fmt: skip
+)
 BUILD = {"precision": "fp32", "mixture": {}, "launch": {"processes": 1, "zero_stage": -1}}
 
 
@@ -31,7 +36,14 @@ def plan(**changes):
 
 def test_grpo_is_std_advantage_symmetric_clip_and_sequence_mean():
     s = resolve(RlConfig(preset="grpo"))
-    assert (s.advantage, s.aggregator, s.eps_low, s.eps_high, s.kl_coef, s.drop_equal) == ("group_std", "seq_mean_token_mean", 0.2, 0.2, 0.0, False)
+    assert (s.advantage, s.aggregator, s.eps_low, s.eps_high, s.kl_coef, s.drop_equal) == (
+        "group_std",
+        "seq_mean_token_mean",
+        0.2,
+        0.2,
+        0.0,
+        False,
+    )
     assert (s.max_refills, s.oversample, s.overlong_filter, s.overlong_cache) == (0, 1.0, False, 0)
 
 
@@ -49,7 +61,13 @@ def test_dapo_is_clip_higher_token_mean_dynamic_sampling_and_both_overlong_piece
 
 def test_dapo_oversample_draws_twice_and_never_refills():
     s = resolve(RlConfig(preset="dapo_oversample", prompts_per_step=16))
-    assert (s.supply().first_draw(), s.supply().wanted, s.max_refills, s.on_spent, s.drop_equal) == (32, 16, 0, "train_smaller", True)
+    assert (s.supply().first_draw(), s.supply().wanted, s.max_refills, s.on_spent, s.drop_equal) == (
+        32,
+        16,
+        0,
+        "train_smaller",
+        True,
+    )
     assert (s.eps_low, s.eps_high, s.aggregator, s.overlong_filter, s.overlong_cache) == (0.2, 0.28, "token_mean", False, 0)
 
 
@@ -89,7 +107,7 @@ def test_naming_one_answer_to_equal_groups_switches_the_presets_other_off():
         ({"overlong_cache": 65}, "overlong_cache must be between 0 and max_new_tokens"),
         ({"max_new_tokens": 500}, "exceed the model's context of 512"),
     ],
-)  # fmt: skip
+)
 def test_contradictions_are_refused_at_plan(changes, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.").replace("(", r"\(")):
         plan(**changes)
@@ -120,19 +138,37 @@ def test_doubtful_settings_are_noted(changes, words):
 def test_every_rule_can_fire():
     """Each row of the table above belongs to a rule; a rule nothing can trigger would be dead text."""
     cases = [
-        {"num_steps": 0}, {"group_size": 1}, {"temperature": 0.0}, {"top_p": 0.0}, {"eps_low": 0.0}, {"dual_clip": 0.9}, {"kl_coef": -0.1},
-        {"kl_in": "x"}, {"kl_unbiased": True, "kl_in": "reward"}, {"oversample": 2.0, "max_refills": 2}, {"preset": "grpo", "max_refills": 2}, {"oversample": 0.5}, {"overlong_cache": 65},
-        {}, {"preset": "grpo", "oversample": 2.0}, {"preset": "dapo"}, {"preset": "dr_grpo", "advantage": "group_std"},
-        {"kl_coef": 0.1, "kl_estimator": "k1"}, {"kl_estimator": "k2"}, {"top_p": 0.9}, {"preset": "grpo"},
-    ]  # fmt: skip
+        {"num_steps": 0},
+        {"group_size": 1},
+        {"temperature": 0.0},
+        {"top_p": 0.0},
+        {"eps_low": 0.0},
+        {"dual_clip": 0.9},
+        {"kl_coef": -0.1},
+        {"kl_in": "x"},
+        {"kl_unbiased": True, "kl_in": "reward"},
+        {"oversample": 2.0, "max_refills": 2},
+        {"preset": "grpo", "max_refills": 2},
+        {"oversample": 0.5},
+        {"overlong_cache": 65},
+        {},
+        {"preset": "grpo", "oversample": 2.0},
+        {"preset": "dapo"},
+        {"preset": "dr_grpo", "advantage": "group_std"},
+        {"kl_coef": 0.1, "kl_estimator": "k1"},
+        {"kl_estimator": "k2"},
+        {"top_p": 0.9},
+        {"preset": "grpo"},
+    ]
     fired = set()
     for case in cases:
         config = RlConfig(**case)
         settings = resolve(config)
         fired |= {
-            rule.name for rule in RULES
+            rule.name
+            for rule in RULES
             if rule.applies(SimpleNamespace(config=config, settings=settings, launch={"zero_stage": 3}))
-        }  # fmt: skip
+        }
     assert fired == {rule.name for rule in RULES}
 
 

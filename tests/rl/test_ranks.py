@@ -43,11 +43,13 @@ def run(base, recording, workdir, world):
     common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "one_rank.py"), str(base), str(workdir), str(recording)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, str(HERE / "one_rank.py"), str(base), str(workdir), str(recording)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=common | ({"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(world)} if world > 1 else {}),
         )
         for r in range(world)
-    ]  # fmt: skip
+    ]
     try:
         for process in processes:
             output, _ = process.communicate(timeout=240)
@@ -55,6 +57,7 @@ def run(base, recording, workdir, world):
     finally:
         for process in processes:
             process.kill()
+    assert [(workdir / f"rank-{rank}").read_text() for rank in range(world)] == [str(world)] * world
     return json.loads((workdir / "rows.json").read_text()), load_file(workdir / "model" / "model.safetensors")
 
 

@@ -21,7 +21,7 @@ def check_engine(name: str) -> None:
 
 
 def make_engine(name: str, learner: Learner, *, prompts_per_generation: int = 0) -> RolloutEngine:
-    """The engine of that name for the learner's model. Raises ConfigError for an unknown one, DataError for a damaged recording."""
+    """The engine of that name for the learner's model. Raises ConfigError when unknown, DataError for a damaged recording."""
     check_engine(name)
     if name == "transformers":
         from factory.stages.rl.engines.transformers import TransformersEngine

@@ -32,8 +32,8 @@ class RecordedEngine:
             rows = self._rows.get(request.sample.id, [])
             if len(rows) < sampling.group_size:
                 raise DataError(
-                    f"{self._path}: sample {request.sample.id!r} has {len(rows)} recorded rollouts, group_size is {sampling.group_size}. "
-                    "Record more, or lower group_size."
+                    f"{self._path}: sample {request.sample.id!r} has {len(rows)} recorded rollouts, "
+                    f"group_size is {sampling.group_size}. Record more, or lower group_size."
                 )
             for index in range(sampling.group_size):
                 row = rows[index]

@@ -40,13 +40,14 @@ class TransformersEngine:
         with self._autocast():
             found = generate(
                 self._loaded, [request.prompt for request in requests], num_return=sampling.group_size,
-                max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
+                max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature,
+                top_p=sampling.top_p, top_k=sampling.top_k,
                 generator=torch.Generator().manual_seed(seed), max_rows=self._num_prompts * sampling.group_size,
             )  # fmt: skip
             for one in found:
                 yield Rollout(
-                    place=requests[one.prompt_index].place, index=one.sample_index, ids=list(one.ids), logprobs=list(one.logprobs),
-                    finished=one.finished, version=self._version, entropy=one.entropy,
+                    place=requests[one.prompt_index].place, index=one.sample_index, ids=list(one.ids),
+                    logprobs=list(one.logprobs), finished=one.finished, version=self._version, entropy=one.entropy,
                 )  # fmt: skip
 
     def sync(self, weights: WeightSource) -> int:

@@ -38,12 +38,17 @@ class Need:
 
 
 NEEDS: dict[str, Need] = {
-    "old_logprobs": Need(0.0, False, "old log-probs come from the sampler; they cost one forward only when its weights are not the policy's"),
-    "ref_logprobs": Need(1.0, True, "reference log-probs cost one forward per trained token and, without an adapter, a frozen copy of the weights"),
+    "old_logprobs": Need(
+        0.0, False, "old log-probs come from the sampler; they cost one forward only when its weights are not the policy's"
+    ),
+    "ref_logprobs": Need(
+        1.0, True, "reference log-probs cost one forward per trained token and, without an adapter, a frozen copy of the weights"
+    ),
     "entropy": Need(0.0, False, "the entropy bonus keeps a second vocabulary-wide tensor per token"),
 }
 
 _DEEPSEEKMATH = "DeepSeekMath, arXiv 2402.03300"
+_PPO = "PPO, arXiv 1707.06347"
 _DAPO = "DAPO, arXiv 2503.14476"
 _DR_GRPO = "Understanding R1-Zero-like training, arXiv 2503.20783"
 _K = "J. Schulman, Approximating KL divergence (2020)"
@@ -52,7 +57,9 @@ PIECES: tuple[Piece, ...] = (
     Piece("advantage", "group_std", standardised, _DEEPSEEKMATH),
     Piece("advantage", "group_mean", centred, _DR_GRPO),
     Piece("advantage", "none", uncentred, "REINFORCE, without a baseline"),
-    Piece("loss", "clip", clipped_surrogate, f"PPO, arXiv 1707.06347; two ends: {_DAPO}; dual clip: arXiv 1912.09729", frozenset({"old_logprobs"})),
+    Piece(
+        "loss", "clip", clipped_surrogate, f"{_PPO}; two ends: {_DAPO}; dual clip: arXiv 1912.09729", frozenset({"old_logprobs"})
+    ),
     Piece("aggregator", "token_mean", token_mean, _DAPO),
     Piece("aggregator", "seq_mean_token_mean", seq_mean_token_mean, _DEEPSEEKMATH),
     Piece("aggregator", "constant_length", constant_length, _DR_GRPO),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from factory.config.schema import TrainStageConfig
 from factory.contracts import StagePlan
 from factory.errors import ConfigError
 
 
-class Mood(str, Enum):
+class Mood(StrEnum):
     calm = "calm"
     brisk = "brisk"
 

@@ -1,11 +1,11 @@
 """A small, sound third-party pack: sums of two numbers. The tests of the kit break copies of it, one rule at a time."""
 
 import random
+from pathlib import Path
 
 from factory.contracts import Document, Eval, Lesson, Message, Sample
 from factory.plugins import read_manifest
 from factory.rewards.verifiers import ClosedAnswer, FormatVerifier
-from pathlib import Path
 
 
 class ArithPack:

@@ -30,6 +30,8 @@ class FakeTrainConfig(StageConfig):
     delay_s: float = 0.0
     fail: str = ""
     """`data`, `bug` or `kill`: how step 1 ends."""
+    notes_path: str = ""
+    """A file that the fingerprint must follow."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
