@@ -12,16 +12,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from factory.config.schema import OptimConfig
@@ -29,6 +26,7 @@ from factory.errors import TrainingError
 from factory.stages import checkpoint as ck
 from factory.stages.metrics import FILE_NAME, truncate_metrics
 from factory.stages.objectives import Filler, Objective
+from factory.stages.processes import make_accelerator
 from factory.stages.schedule import freeze_vision_if_asked, lr_factor, param_groups, set_lr
 
 if TYPE_CHECKING:
@@ -36,25 +34,6 @@ if TYPE_CHECKING:
     from factory.stages.models.load import LoadedModel
 
 log = logging.getLogger(__name__)
-
-
-def deepspeed_plugin(zero_stage: int, optim: OptimConfig) -> Any:
-    """accelerate's plugin for ZeRO `zero_stage` (1-3). Accumulation is ours, so DeepSpeed's own is 1.
-
-    Gradients are checked before the update in every number format, so a bad step leaves the weights alone.
-    """
-    from accelerate.utils import DeepSpeedPlugin
-
-    config = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": optim.clip_norm,
-        "zero_optimization": {"stage": zero_stage, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": "auto", "check_grad_overflow": True},
-        "steps_per_print": 10**9,
-    }
-    return DeepSpeedPlugin(hf_ds_config=config)
 
 
 class Learner:
@@ -77,7 +56,7 @@ class Learner:
         self.loaded, self.optim, self.total_steps = loaded, optim, total_steps
         self._workdir, self._precision, self._zero_stage = Path(workdir), str(getattr(precision, "value", precision)), zero_stage
         lr_factor(0, total_steps, optim)  # a wrong schedule is refused before anything is built
-        self._accelerator = self._make_accelerator()
+        self._accelerator = make_accelerator(zero_stage, self._precision, optim)
         ck.seed_everything(seed + self.rank)
         self._steps_done = 0
         self._prepare(loaded.model)
@@ -88,22 +67,6 @@ class Learner:
         launch = ctx.build.get("launch", {})
         precision = ctx.build.get("precision", "fp32")
         return cls(loaded, optim, total_steps, ctx.workdir, ctx.seed, precision, zero_stage=int(launch.get("zero_stage", -1)))
-
-    def _make_accelerator(self) -> Accelerator:
-        on_cpu = not torch.cuda.is_available()
-        if not self.is_deepspeed:
-            # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
-            ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-            return Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
-        plugin = deepspeed_plugin(self._zero_stage, self.optim)
-        mixed = "bf16" if self._precision == "bf16" else "no"
-        _be_a_group_of_one()
-        if on_cpu:
-            # Accelerator(cpu=True) would quietly take DDP instead of DeepSpeed, and cpu=False no process group at all:
-            # so make the gloo group first and let the Accelerator find it.
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-            PartialState(cpu=True)
-        return Accelerator(deepspeed_plugin=plugin, mixed_precision=mixed)
 
     def _prepare(self, model: nn.Module) -> None:
         freeze_vision_if_asked(model, self.optim)
@@ -383,17 +346,6 @@ class Learner:
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
-
-
-def _be_a_group_of_one() -> None:
-    """DeepSpeed wants a process group even for one process; describe one unless torchrun or srun already did."""
-    if "LOCAL_RANK" in os.environ:
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.update(alone)
 
 
 def _has_images(batch: Any) -> bool:

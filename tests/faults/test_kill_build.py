@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, timeout_s: float = 60.0) -> None:
+    """Wait until `condition` holds; a program that ended before is reported with what it said."""
     deadline = time.monotonic() + timeout_s
     while not condition():
+        if process is not None and process.poll() is not None and not condition():
+            assert process.stderr is not None
+            pytest.fail(f"the build ended early with status {process.returncode}:\n{process.stderr.read().decode()}")
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
 
@@ -99,7 +104,7 @@ def test_training_goes_on_from_its_checkpoint_after_the_conductor_was_killed(tmp
     home = tmp_path / "home"
     process = start(home, base)
     checkpoint = home / "runs/run/stages/02-warm.partial/checkpoints/state.json"
-    wait_for(checkpoint.is_file)
+    wait_for(checkpoint.is_file, process)
     process.kill()
     process.wait()
     finish(home, base)
@@ -111,7 +116,7 @@ def test_training_goes_on_from_its_checkpoint_after_the_conductor_was_killed(tmp
 def test_no_worker_outlives_a_killed_conductor(tmp_path, base):
     home = tmp_path / "home"
     process = start(home, base)
-    wait_for((home / "runs/run/stages/02-warm.partial/metrics.jsonl").is_file)
+    wait_for((home / "runs/run/stages/02-warm.partial/metrics.jsonl").is_file, process)
     workers = children(process.pid)
     assert workers
     process.kill()
@@ -123,7 +128,7 @@ def test_a_killed_worker_is_reported_and_the_same_command_goes_on(tmp_path, base
     finish(tmp_path / "calm", base)
     home = tmp_path / "home"
     process = start(home, base)
-    wait_for((home / "runs/run/stages/02-warm.partial/checkpoints/state.json").is_file)
+    wait_for((home / "runs/run/stages/02-warm.partial/checkpoints/state.json").is_file, process)
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
     _, told = process.communicate(timeout=60)
@@ -136,7 +141,7 @@ def test_a_killed_worker_is_reported_and_the_same_command_goes_on(tmp_path, base
 def test_sigterm_of_the_conductor_exits_130_and_leaves_no_worker(tmp_path, base):
     home = tmp_path / "home"
     process = start(home, base)
-    wait_for((home / "runs/run/stages/02-warm.partial/metrics.jsonl").is_file)
+    wait_for((home / "runs/run/stages/02-warm.partial/metrics.jsonl").is_file, process)
     workers = children(process.pid)
     process.terminate()
     _, told = process.communicate(timeout=60)
@@ -147,7 +152,7 @@ def test_sigterm_of_the_conductor_exits_130_and_leaves_no_worker(tmp_path, base)
 def test_a_partial_step_of_other_settings_is_not_resumed(tmp_path, base):
     home, other = tmp_path / "home", "stages.warm.quality=0.3"
     process = start(home, base)
-    wait_for((home / "runs/run/stages/02-warm.partial/checkpoints/state.json").is_file)
+    wait_for((home / "runs/run/stages/02-warm.partial/checkpoints/state.json").is_file, process)
     process.kill()
     process.wait()
     finish(home, base, other)

@@ -1,0 +1,59 @@
+"""How the processes of a Learner find each other: accelerate with one process, DDP, or DeepSpeed ZeRO."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs
+
+from factory.config.schema import OptimConfig
+
+
+def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Accelerator:
+    """The accelerator of this process: DeepSpeed for `zero_stage` 1-3, else DDP (or alone).
+
+    The Learner does mixed precision and gradient accumulation itself, so accelerate is told of neither.
+    """
+    on_cpu = not torch.cuda.is_available()
+    if zero_stage < 1:
+        # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+        return Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[ddp])
+    _be_a_group_of_one()
+    if on_cpu:
+        # Accelerator(cpu=True) would quietly take DDP instead of DeepSpeed, and cpu=False no process group at all:
+        # so make the gloo group first and let the Accelerator find it.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        PartialState(cpu=True)
+    return Accelerator(deepspeed_plugin=deepspeed_plugin(zero_stage, optim), mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def deepspeed_plugin(zero_stage: int, optim: OptimConfig) -> DeepSpeedPlugin:
+    """accelerate's plugin for ZeRO `zero_stage` (1-3). Accumulation is ours, so DeepSpeed's own is 1.
+
+    Gradients are checked before the update in every number format, so a bad step leaves the weights alone.
+    """
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optim.clip_norm,
+        "zero_optimization": {"stage": zero_stage, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": "auto", "check_grad_overflow": True},
+        "steps_per_print": 10**9,
+    }
+    return DeepSpeedPlugin(hf_ds_config=config)
+
+
+def _be_a_group_of_one() -> None:
+    """DeepSpeed wants a process group even for one process; describe one unless torchrun or srun already did."""
+    if "LOCAL_RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(alone)
