@@ -11,8 +11,8 @@ from typing import Any
 from factory.domains.pathology.findings import EXTRA
 from factory.errors import ConfigError, near_miss
 
-TASKS = ("finding", "yes_no", "choice", "diagnosis", "region")
-SHARES = MappingProxyType({"finding": 0.3, "yes_no": 0.15, "choice": 0.2, "diagnosis": 0.25, "region": 0.1})
+TASKS = ("finding", "yes_no", "choice", "diagnosis", "impression", "region")
+SHARES = MappingProxyType({"finding": 0.3, "yes_no": 0.15, "choice": 0.2, "diagnosis": 0.15, "impression": 0.1, "region": 0.1})
 CHOICES = MappingProxyType(
     {"style": ("terse", "full"), "system": ("none", "expert", "draft"), "thinking": ("graded", "short", "off")}
 )

@@ -44,9 +44,10 @@ def pose(task: str, rng: random.Random, style: str, extra: tuple[str, ...]) -> t
     if task == "region":
         field = draw_region_field(rng)
         return field, _region(field, style)
-    if task == "diagnosis":
+    if task in ("diagnosis", "impression"):
         field = draw_field(rng, extra, stain=rng.choices(("he", "ihc"), (3, 1))[0])
-        return field, diagnosis_question(rng, field.findings(extra), style)
+        found = field.findings(extra)
+        return field, diagnosis_question(rng, found, style) if task == "diagnosis" else _impression(found, style)
     name = rng.choice(CORE + extra)
     field = draw_field(rng, extra, stain="ihc" if name == "dab" else None)
     value = field.findings(extra)[name]
@@ -66,10 +67,9 @@ def lettered(rng: random.Random, texts: Sequence[str]) -> dict[str, str]:
 
 
 def option_lines(options: Mapping[str, str], style: str) -> str:
-    """One line per option: `large A` (terse: a small model copies what followed a word sooner than what preceded it) or `A. large`."""
-    if style == "terse":
-        return "\n".join(f"{text} {letter}" for letter, text in options.items())
-    return "\n".join(f"{letter}. {text}" for letter, text in options.items())
+    """One line per option: `A large` or `A. large`."""
+    mark = "" if style == "terse" else "."
+    return "\n".join(f"{letter}{mark} {text}" for letter, text in options.items())
 
 
 def _finding(rng: random.Random, name: str, value: str, style: str) -> Question:
@@ -107,6 +107,16 @@ def diagnosis_question(rng: random.Random, findings: Mapping[str, str], style: s
         stem = "Which diagnosis fits this field best?" if is_he else "Which score does the brown staining of this field have?"
     right = shown(diagnose(findings), style)
     return _with_options("diagnosis", stem, options, right, "hard" if is_he else "medium", axes(findings), style, right)
+
+
+def _impression(findings: Mapping[str, str], style: str) -> Question:
+    """The same as a diagnosis, in the model's own words: no options to guess among."""
+    is_he = findings["stain"] == "he"
+    text = "diagnosis ?" if is_he else "score ?"
+    if style == "full":
+        text = "Name the diagnosis of this field." if is_he else "Name the score of the brown staining of this field."
+    right = shown(diagnose(findings), style)
+    return Question("impression", text, right, right, "hard" if is_he else "medium", axes(findings), None, right)
 
 
 def _with_options(

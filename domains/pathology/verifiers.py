@@ -3,7 +3,7 @@
 | name | score | used for |
 | --- | --- | --- |
 | letter | 1 when the right option is named | reward of `choice` and `diagnosis` |
-| closed | 1 when the word is right, synonyms.yaml applied | reward of `finding` and `yes_no` |
+| closed | 1 when the word is right, synonyms.yaml applied | reward of `finding`, `yes_no` and `impression` |
 | region | IoU of the boxes | reward of `region` |
 | format | 1 when the form is kept | reward of every task |
 | length | 1 when the reasoning suits the difficulty | measured; weight 0 until a recipe raises it |

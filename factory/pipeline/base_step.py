@@ -9,6 +9,7 @@ from typing import Any
 
 from factory.contracts import DataRequest, DomainPack, Media, Outputs
 from factory.errors import ModelError
+from factory.pipeline.overlap import held_sorts
 
 READ_ITEMS = 2000
 """Items of each sort of training data whose texts train an embedded base's tokenizer."""
@@ -64,13 +65,15 @@ def _download(base: Mapping[str, Any]) -> Path:
 
 
 class _TrainingItems:
-    """Texts and images of the training split, drawn once."""
+    """Texts and images of the training split, drawn anew by each method."""
 
     def __init__(self, pack: DomainPack, request: DataRequest, seed: int) -> None:
         self._pack, self._request, self._seed = pack, replace(request, limit=READ_ITEMS), seed
 
     def _draw(self, sort: str) -> Iterable[Any]:
-        return getattr(self._pack, sort)("train", self._seed, self._request) if sort in self._pack.manifest.provides else ()
+        return (
+            getattr(self._pack, sort)("train", self._seed, self._request) if sort in held_sorts(self._pack, self._request) else ()
+        )
 
     def texts(self) -> Iterator[str]:
         """Documents, then questions with their worked responses, then bare questions."""

@@ -41,12 +41,18 @@ def check_overlap(pack: DomainPack, request: DataRequest, *, seed: int, eval_set
 def training_items(pack: DomainPack, request: DataRequest, seed: int) -> Iterator[Sample | Lesson | Document]:
     """Everything of the training split that the pack provides: the user's data whole, GENERATED items of each sort otherwise."""
     asked = request if request.paths else replace(request, limit=GENERATED)
+    for sort in held_sorts(pack, request):
+        yield from getattr(pack, sort)("train", seed, asked)
+
+
+def held_sorts(pack: DomainPack, request: DataRequest) -> tuple[str, ...]:
+    """Which of corpus, lessons and samples there are to draw.
+
+    A pack that reads the user's files may say by `gives(request)` which sorts they hold; asking for another is an error there.
+    """
     gives = getattr(pack, "gives", None)
-    # A pack that reads the user's files can say which sorts they hold; asking for another sort is an error there.
     held = gives(request) if gives else pack.manifest.provides
-    for sort in ("corpus", "lessons", "samples"):
-        if sort in held:
-            yield from getattr(pack, sort)("train", seed, asked)
+    return tuple(sort for sort in ("corpus", "lessons", "samples") if sort in held)
 
 
 def _counted(items: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
