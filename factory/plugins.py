@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -127,7 +126,9 @@ def read_manifest(folder: Path) -> Manifest:
     if missing:
         raise PluginError(f"{path}: missing {', '.join(missing)}. Every pack states them.")
     if raw.get("contract", CONTRACT) != CONTRACT:
-        raise PluginError(f"{path}: needs contract {raw['contract']}, this factory has {CONTRACT}. Install a matching version of either.")
+        raise PluginError(
+            f"{path}: needs contract {raw['contract']}, this factory has {CONTRACT}. Install a matching version of either."
+        )
     lists = {k: tuple(raw[k]) for k in ("provides", "data") if k in raw}
     return Manifest(**{**raw, **lists})
 

@@ -28,7 +28,9 @@ def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Acc
         # so make the gloo group first and let the Accelerator find it.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         PartialState(cpu=True)
-    return Accelerator(deepspeed_plugin=deepspeed_plugin(zero_stage, optim), mixed_precision="bf16" if precision == "bf16" else "no")
+    return Accelerator(
+        deepspeed_plugin=deepspeed_plugin(zero_stage, optim), mixed_precision="bf16" if precision == "bf16" else "no"
+    )
 
 
 def deepspeed_plugin(zero_stage: int, optim: OptimConfig) -> DeepSpeedPlugin:

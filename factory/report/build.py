@@ -75,7 +75,11 @@ def _tasks(evals: Sequence[Measured]) -> dict[str, list[Mapping[str, Any] | None
 def _probes(evals: Sequence[Measured]) -> dict[str, list[float | None]]:
     """`probe: figure` -> its value in each eval."""
     tables = [
-        {f"{probe}: {figure}": value for probe, figures in measured.figures.get("probes", {}).items() for figure, value in figures.items()}
+        {
+            f"{probe}: {figure}": value
+            for probe, figures in measured.figures.get("probes", {}).items()
+            for figure, value in figures.items()
+        }
         for measured in evals
     ]
     return {name: [table.get(name) for table in tables] for name in sorted({key for table in tables for key in table})}
@@ -113,7 +117,9 @@ def _rollouts(run: Run) -> list[dict[str, Any]]:
 def _template(name: str) -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"share": _share, "interval": _interval, "signed": _signed, "plain": _plain}
     return environment.from_string(files("factory.templates").joinpath(name).read_text(encoding="utf-8"))
 

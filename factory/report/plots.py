@@ -76,7 +76,10 @@ def stage_chart(evals: Sequence[Measured]) -> str | None:
             kept = [(i + 0.12 * offset, *point) for i, point in enumerate(points) if point]
             if kept:
                 xs, ys, lows, highs = zip(*kept, strict=True)
-                spread = [[y - low for y, low in zip(ys, lows, strict=True)], [high - y for y, high in zip(ys, highs, strict=True)]]
+                spread = [
+                    [y - low for y, low in zip(ys, lows, strict=True)],
+                    [high - y for y, high in zip(ys, highs, strict=True)],
+                ]
                 axes.errorbar(xs, ys, yerr=spread, fmt="o", color=colour, capsize=3, label=label)
         axes.set_xticks(range(len(names)), names)
         axes.set_ylim(-0.02, 1.02)

@@ -74,7 +74,9 @@ def read_run(folder: Path) -> Run:
     """Read a run folder. Raises RegistryError when it is not one."""
     resolved = folder / "resolved.yaml"
     if not resolved.exists():
-        raise RegistryError(f"{folder}: no resolved.yaml, so this is not a run folder. Give the folder that `factory build` printed.")
+        raise RegistryError(
+            f"{folder}: no resolved.yaml, so this is not a run folder. Give the folder that `factory build` printed."
+        )
     config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
     evals, trainings = [], []
     for step in sorted((folder / "stages").glob("[0-9][0-9]-*")):
@@ -87,7 +89,9 @@ def read_run(folder: Path) -> Run:
         elif (step / "metrics.jsonl").exists():
             kind = config.get("stages", {}).get(name, {}).get("kind", name)
             trainings.append(Trained(name, kind, step, [r for r in read_jsonl(step / "metrics.jsonl") if "step" in r]))
-    return Run(folder, config, _json(folder / "run.json"), _json(folder / "plan.json"), _json(folder / "result.json"), evals, trainings)
+    return Run(
+        folder, config, _json(folder / "run.json"), _json(folder / "plan.json"), _json(folder / "result.json"), evals, trainings
+    )
 
 
 def data_uri(path: Path) -> str:

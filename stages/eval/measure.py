@@ -32,7 +32,12 @@ def measure(ctx: RunContext) -> Outputs:
     loaded = load(ctx.model_dir, precision=ctx.build["precision"])
     loaded.model.eval()
     primary = _primary(ctx)
-    report: dict[str, Any] = {"stage": ctx.stage, "model": ctx.model_dir.parent.name, "eval": primary.name, "seed": settings["seed"]}
+    report: dict[str, Any] = {
+        "stage": ctx.stage,
+        "model": ctx.model_dir.parent.name,
+        "eval": primary.name,
+        "seed": settings["seed"],
+    }
     pool = VerifierPool(ctx.domain, **ctx.build["pool"])
     with pool:
         test = held_out(ctx, "test", settings["samples"])
@@ -107,7 +112,9 @@ def probes(loaded: LoadedModel, ctx: RunContext) -> dict[str, Mapping[str, float
             if ctx.pack.manifest.modality == "vl" and loaded.modality != "vl":
                 continue
             ctx.log(step=0, phase=f"probe {evaluation.name}")
-            found[evaluation.name] = {key: float(value) for key, value in evaluation.probe(view, "test", ctx.build["eval"]["seed"]).items()}
+            found[evaluation.name] = {
+                key: float(value) for key, value in evaluation.probe(view, "test", ctx.build["eval"]["seed"]).items()
+            }
     return found
 
 

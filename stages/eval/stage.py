@@ -21,7 +21,9 @@ class EvalStage:
     consumes: ClassVar[frozenset[str]] = frozenset({"model"})
     produces: ClassVar[frozenset[str]] = frozenset({"eval"})
 
-    def plan(self, name: str, config: EvalStageConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]) -> StagePlan:
+    def plan(
+        self, name: str, config: EvalStageConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]
+    ) -> StagePlan:
         """Count the samples and tokens of test, validation and (for vision packs) the blind control."""
         settings = build["eval"]
         passes = settings["samples"] * (2 if self._is_blind(settings, facts) else 1) + settings["validation_samples"]

@@ -27,11 +27,16 @@ class TorchModelView:
             raise ConfigError("this model has no vision tower; image probes need a vision-language base (--base embedded-vl)")
         rows = []
         for start in range(0, len(images), self.batch_size):
-            encoded = [self.loaded.codec.document(IMAGE, (image,), add_eos=False) for image in images[start : start + self.batch_size]]
+            encoded = [
+                self.loaded.codec.document(IMAGE, (image,), add_eos=False) for image in images[start : start + self.batch_size]
+            ]
             batch = self.loaded.codec.collate(encoded, device=self._device())
             output = self.loaded.model.get_image_features(batch["pixel_values"].to(self._dtype()), batch["image_grid_thw"])
             features = getattr(output, "pooler_output", output)
-            rows += [part.float().mean(dim=0) for part in (features[0] if isinstance(features, tuple) and len(features) == 2 else features)]
+            rows += [
+                part.float().mean(dim=0)
+                for part in (features[0] if isinstance(features, tuple) and len(features) == 2 else features)
+            ]
         return torch.stack(rows).cpu().numpy()
 
     @torch.no_grad()
@@ -51,7 +56,9 @@ class TorchModelView:
         text, media = prompt
         head = self.loaded.codec.document(text, media, add_eos=False)
         tail = self.loaded.codec.document(continuation, (), add_eos=False)
-        return Encoded(ids=head.ids + tail.ids, loss_mask=[0] * len(head.ids) + [1] * len(tail.ids), pixels=head.pixels, grid=head.grid)
+        return Encoded(
+            ids=head.ids + tail.ids, loss_mask=[0] * len(head.ids) + [1] * len(tail.ids), pixels=head.pixels, grid=head.grid
+        )
 
     def _device(self) -> torch.device:
         return next(self.loaded.model.parameters()).device

@@ -23,7 +23,9 @@ def launch(jobs, processes):
     runner = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     settings = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     env = {**os.environ, **settings}
-    done = subprocess.run([sys.executable, *runner, str(PROGRAM), str(path)], env=env, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        [sys.executable, *runner, str(PROGRAM), str(path)], env=env, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 

@@ -40,7 +40,13 @@ def test_interval_is_ordered_and_in_range(scores):
 
 
 def test_masked_rows_leave_numerator_and_denominator():
-    rows = [row(1.0), row(0.0, status="wrong"), row(0.0, status="timeout"), row(0.0, status="error"), row(0.0, status="unparsable")]
+    rows = [
+        row(1.0),
+        row(0.0, status="wrong"),
+        row(0.0, status="timeout"),
+        row(0.0, status="error"),
+        row(0.0, status="unparsable"),
+    ]
     got = summarise("accuracy", rows)
     assert got["primary"]["n"] == 3  # ok, wrong, unparsable
     assert got["primary"]["value"] == pytest.approx(1 / 3)

@@ -140,5 +140,3 @@ def test_throughput_by_hand():
     meter = Throughput(lambda: next(times))
     assert meter.lap(10) == {"tokens_per_s": 5.0, "time_s": 2.0}
     assert meter.lap(10) == {"tokens_per_s": 10.0, "time_s": 3.0}
-
-

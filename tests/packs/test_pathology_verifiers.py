@@ -56,7 +56,14 @@ def test_any_text_gets_a_bounded_verdict_with_a_reason(text, sample):
 @given(text=TEXT, sample=SAMPLE)
 @settings(max_examples=300, deadline=None)
 def test_what_the_strict_reader_pays_in_full_the_lenient_one_pays_too(text, sample):
-    strict = {"finding": "closed", "yes_no": "closed", "choice": "letter", "diagnosis": "letter", "impression": "closed", "region": "region"}[sample.task]
+    strict = {
+        "finding": "closed",
+        "yes_no": "closed",
+        "choice": "letter",
+        "diagnosis": "letter",
+        "impression": "closed",
+        "region": "region",
+    }[sample.task]
     if VERIFIERS[strict](text, sample).score == 1.0 and sample.task != "diagnosis":
         assert VERIFIERS["accuracy"](text, sample).score == 1.0
 

@@ -43,8 +43,24 @@ def eval_step(folder, stage, value):
     (folder / "eval.json").write_text(json.dumps(body))
     common = {"task": "choice", "prompt": "<image> which?", "reference": "B", "tokens": 3, "finished": True}
     rows = [
-        {"id": "right-1", "completion": "<answer>B</answer>", "score": 1.0, "status": "ok", "reason": "letter B", "image": "0000.png", **common},
-        {"id": "wrong-1", "completion": "<script>alert(1)</script>", "score": 0.0, "status": "wrong", "reason": "got A", "image": None, **common},
+        {
+            "id": "right-1",
+            "completion": "<answer>B</answer>",
+            "score": 1.0,
+            "status": "ok",
+            "reason": "letter B",
+            "image": "0000.png",
+            **common,
+        },
+        {
+            "id": "wrong-1",
+            "completion": "<script>alert(1)</script>",
+            "score": 0.0,
+            "status": "wrong",
+            "reason": "got A",
+            "image": None,
+            **common,
+        },
     ]
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -55,13 +71,21 @@ def run_dir(tmp_path):
     eval_step(run / "stages" / "01-base-eval", "base", 0.0)
     rl = run / "stages" / "02-rl"
     rl.mkdir()
-    (rl / "metrics.jsonl").write_text("".join(json.dumps({"step": i, "loss": 1 / (i + 1), "reward": i / 9, "entropy": 0.5}) + "\n" for i in range(10)))
-    (rl / "rollouts.jsonl").write_text(json.dumps({"step": 9, "completion": "<answer>B</answer>", "reward": 1.0, "parts": {"letter": 1.0}}) + "\n")
+    (rl / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": i, "loss": 1 / (i + 1), "reward": i / 9, "entropy": 0.5}) + "\n" for i in range(10))
+    )
+    (rl / "rollouts.jsonl").write_text(
+        json.dumps({"step": 9, "completion": "<answer>B</answer>", "reward": 1.0, "parts": {"letter": 1.0}}) + "\n"
+    )
     eval_step(run / "stages" / "03-rl-eval", "rl", 0.8125)
     (run / "resolved.yaml").write_text(
-        yaml.safe_dump({"domain": "pathology", "recipe": "embedded", "base": "embedded-vl", "seed": 3, "stages": {"rl": {"kind": "rl"}}})
+        yaml.safe_dump(
+            {"domain": "pathology", "recipe": "embedded", "base": "embedded-vl", "seed": 3, "stages": {"rl": {"kind": "rl"}}}
+        )
     )
-    (run / "run.json").write_text(json.dumps({"command": "factory build --domain pathology --seed 3", "versions": {"torch": "2.13.0"}}))
+    (run / "run.json").write_text(
+        json.dumps({"command": "factory build --domain pathology --seed 3", "versions": {"torch": "2.13.0"}})
+    )
     rows = [{"stage": "base"}, {"stage": "rl", "diff": 0.8125, "diff_ci": [0.77, 0.85], "against": "base"}]
     (run / "result.json").write_text(json.dumps({"chosen": "rl", "rows": rows}))
     return run
@@ -75,7 +99,16 @@ def test_report_is_one_file_that_loads_nothing(run_dir):
 
 def test_report_shows_the_figures_and_how_to_reproduce_them(run_dir):
     page = build_report(run_dir).read_text()
-    for wanted in ("81.2 %", "[77.2, 85.2]", "+81.2", "(325/400)", "25.0 %", "factory build --domain pathology --seed 3", "embedded base", "zero-shot: balanced_accuracy"):
+    for wanted in (
+        "81.2 %",
+        "[77.2, 85.2]",
+        "+81.2",
+        "(325/400)",
+        "25.0 %",
+        "factory build --domain pathology --seed 3",
+        "embedded base",
+        "zero-shot: balanced_accuracy",
+    ):
         assert wanted in page, wanted
 
 

@@ -72,8 +72,14 @@ def test_the_same_text_under_two_letters_is_ambiguous():
 
 @pytest.mark.parametrize(
     ("text", "letter"),
-    [("B\nbecause the nuclei are large", "B"), ("large nuclei\n(B)", "B"), ("B\nso\nB", "B"), ("A\nbut then\nB", None),
-     ("Which?\nC. lymphoid tissue\nD. necrosis", None), ("so\nB\nor not", None)],
+    [
+        ("B\nbecause the nuclei are large", "B"),
+        ("large nuclei\n(B)", "B"),
+        ("B\nso\nB", "B"),
+        ("A\nbut then\nB", None),
+        ("Which?\nC. lymphoid tissue\nD. necrosis", None),
+        ("so\nB\nor not", None),
+    ],
 )
 def test_lenient_reading_uses_first_or_last_line_unless_another_disagrees(text, letter):
     assert read_choice_anywhere(text, OPTIONS).letter == letter
