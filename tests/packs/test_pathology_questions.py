@@ -13,7 +13,7 @@ from factory.domains.pathology.decision import HE_AXES, HE_TABLE, IHC_TABLE, can
 from factory.domains.pathology.findings import EXTRA, VALUES
 from factory.domains.pathology.generator import SIZES
 from factory.domains.pathology.options import TASKS
-from factory.domains.pathology.questions import pose
+from factory.domains.pathology.questions import pose, shown
 from factory.domains.pathology.reasoning import SENTENCES, respond
 from factory.errors import ConfigError
 from factory.plugins import load_pack
@@ -64,6 +64,8 @@ def test_the_reference_follows_from_the_field(task, seed, style, thinking):
             assert question.options[question.reference] == (diagnose(found) if task == "diagnosis" else found[question.asked[0]])
     elif style == "terse" and task == "finding":
         assert question.reference == found[question.asked[0]]
+    elif task == "impression":
+        assert question.reference == shown(diagnose(found), style)
     elif style == "terse":
         name, asked = re.fullmatch(r"is (\w+) (\w+) \?", question.text).groups()
         assert question.reference == ("yes" if found[name] == asked else "no")
@@ -72,10 +74,10 @@ def test_the_reference_follows_from_the_field(task, seed, style, thinking):
 
 
 def test_letters_and_words_are_balanced():
-    samples = draw("samples", limit=1200)
+    samples = draw("samples", limit=1200, shares={"diagnosis": 1, "yes_no": 1})
     letters = Counter(sample.reference for sample in samples if sample.task == "diagnosis")
-    # 300 diagnoses expected, 75 a letter; 45 is 4 standard deviations (sqrt(300 x .25 x .75) = 7.5) below
-    assert min(letters[letter] for letter in "ABCD") > 45
+    # 600 diagnoses expected, 150 a letter; 107 is 4 standard deviations (sqrt(600 x .25 x .75) = 10.6) below
+    assert min(letters[letter] for letter in "ABCD") > 107
     said = Counter(sample.reference for sample in samples if sample.task == "yes_no")
     assert 0.35 < said["yes"] / (said["yes"] + said["no"]) < 0.65
 
