@@ -26,7 +26,8 @@ def mean_interval(scores: Sequence[float], *, z: float = Z95) -> tuple[float, fl
     if all(score in (0.0, 1.0) for score in scores):
         centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        # The clamps to the mean undo rounding at 0 and 1, where the exact limit is the mean itself.
+        return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / max(1, n - 1))
     half = z * spread / math.sqrt(n)
     return max(0.0, mean - half), min(1.0, mean + half)

@@ -28,6 +28,13 @@ def test_interval_of_a_perfect_run_is_not_a_point():
     assert high == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("score", "n"), [(0.0, 800), (1.0, 800), (0.0, 3), (1.0, 7)])
+def test_interval_holds_its_mean_at_the_ends(score, n):
+    # In exact arithmetic the limit at 0 of n is 0; rounding must not put it above the mean.
+    low, high = mean_interval([score] * n)
+    assert low <= score <= high
+
+
 def test_no_scores_have_no_interval():
     assert all(math.isnan(edge) for edge in mean_interval([]))
 

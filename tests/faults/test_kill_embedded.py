@@ -1,0 +1,62 @@
+"""A real embedded build, killed at ten random moments, ends with the same weights as one that was left alone."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 10
+# Checkpoints every step, so that a kill may fall before, inside and after one.
+COMMAND = ["build", "--domain", "pathology", "--recipe", "embedded-quick", "--run", "killed", "--json",
+           "--set", "stages.cpt.optim.checkpoint_every=1", "--set", "stages.sft.optim.checkpoint_every=1",
+           "--set", "stages.rl.optim.checkpoint_every=1"]  # fmt: skip
+
+
+def start(home: Path) -> subprocess.Popen:
+    environment = {**os.environ, "FACTORY_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    code = "from factory.cli.app import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *COMMAND], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(home: Path) -> None:
+    build = start(home)
+    _, errors = build.communicate(timeout=900)
+    assert build.returncode == 0, errors
+
+
+def weights(home: Path) -> dict[str, str]:
+    """Hash of every weight file of every finished step."""
+    found = (home / "runs" / "killed" / "stages").glob("*/model/*.safetensors")
+    return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+
+
+@pytest.mark.slow
+def test_a_build_killed_ten_times_ends_with_the_same_weights(tmp_path):
+    began = time.monotonic()
+    finish(tmp_path / "whole")
+    whole_s = time.monotonic() - began
+    rng, home = random.Random(7), tmp_path / "killed"
+    for _ in range(KILLS):
+        build = start(home)
+        # Short waits kill start-up and resume; long ones kill somewhere inside the stages.
+        time.sleep(rng.uniform(0.5, whole_s / 4))
+        children = psutil.Process(build.pid).children(recursive=True) if build.poll() is None else []
+        victim = rng.choice([build.pid, *(child.pid for child in children)])
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it had ended by itself between the look and the kill
+        build.communicate(timeout=300)
+    finish(home)
+    assert weights(tmp_path / "whole")
+    assert weights(home) == weights(tmp_path / "whole")
