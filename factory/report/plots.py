@@ -76,11 +76,9 @@ def stage_chart(evals: Sequence[Measured]) -> str | None:
             kept = [(i + 0.12 * offset, *point) for i, point in enumerate(points) if point]
             if kept:
                 xs, ys, lows, highs = zip(*kept, strict=True)
-                spread = [
-                    [y - low for y, low in zip(ys, lows, strict=True)],
-                    [high - y for y, high in zip(ys, highs, strict=True)],
-                ]
-                axes.errorbar(xs, ys, yerr=spread, fmt="o", color=colour, capsize=3, label=label)
+                below = [max(0.0, y - low) for y, low in zip(ys, lows, strict=True)]
+                above = [max(0.0, high - y) for y, high in zip(ys, highs, strict=True)]
+                axes.errorbar(xs, ys, yerr=[below, above], fmt="o", color=colour, capsize=3, label=label)
         axes.set_xticks(range(len(names)), names)
         axes.set_ylim(-0.02, 1.02)
         axes.set_ylabel(evals[0].primary["name"])
