@@ -4,7 +4,7 @@
 
 N is the number of parameters; 6·N and 2·N floating-point operations per token are the usual counts for forward plus backward and
 for forward alone (arXiv 2001.08361, section 2.1). Rates come from the table below until this machine has finished a step of the
-same kind; then they are scaled by the median of measured / estimated seconds, kept in `$FACTORY_HOME/cache/calibration.json`.
+same kind (until then `FIRST`); then they are scaled by the median of measured / estimated seconds, kept in `$FACTORY_HOME/cache/calibration.json`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from factory.registry.files import read_json, write_json
 
 START_S = 6.0
 """Start of a worker: imports of torch and transformers, load of model and pack."""
+FIRST = {"cpu-1-thread/base": 1.5, "cpu-1-thread/cpt": 0.6, "cpu-1-thread/sft": 0.2, "cpu-1-thread/rl": 0.25}
+"""Measured / estimated seconds of the embedded pathology recipe (docs/log.md), used until this machine has its own. Well below 1,
+because planned tokens are upper limits: whole answers, longest lessons."""
 KEPT = 9
 """Ratios kept per device and kind."""
 _BYTES = {"fp32": 4, "bf16": 2}

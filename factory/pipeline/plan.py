@@ -158,7 +158,7 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
         fingerprint = sha256_json(parameters)
         state = run_folder.state(step.name, fingerprint, parameters)
         processes = config.launch.processes if step.role == "stage" else 1
-        factor = calibration.get(f"{device.name}/{step.kind}", 1.0)
+        factor = calibration.get(f"{device.name}/{step.kind}", est.FIRST.get(f"{device.name}/{step.kind}", 1.0))
         time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=factor)
         planned[step.name] = PlannedStep(
             step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,

@@ -132,8 +132,8 @@ def memory_bytes(
     """Estimated peak bytes on one process, and the formula with its numbers as text.
 
     Args:
-        precision: `fp32` or `bf16`, the format of weights and activations. Gradients and Adam moments of bf16 weights are bf16;
-            those of adapters are fp32.
+        precision: `fp32` or `bf16`, the format of frozen weights and activations. What learns is kept in fp32, with its
+            gradients and Adam moments (stages/learner.py).
         rows, tokens_per_row: of one micro-batch.
         zero_stage: DeepSpeed stage; 1 shares the moments over the processes, 2 also the gradients, 3 also the weights.
         training: False leaves out gradients, moments and kept activations.
@@ -153,14 +153,15 @@ def memory_bytes(
             f"+ cache {tokens:,} tokens x {facts.num_layers} x {2 * facts.hidden_size} x {width} B",
         )
     trained = trainable_params(facts, adapter)
-    state = 4 if trained < facts.num_params else width
-    gradients = trained * state // (share if zero_stage >= 2 else 1)
-    moments = 2 * trained * state // (share if zero_stage >= 1 else 1)
+    frozen = 0 if trained >= facts.num_params else facts.num_params
+    weights = (frozen * width + trained * 4) // (share if zero_stage >= 3 else 1)
+    gradients = trained * 4 // (share if zero_stage >= 2 else 1)
+    moments = 2 * trained * 4 // (share if zero_stage >= 1 else 1)
     kept = facts.num_layers + _VALUES_PER_TOKEN_LAYER if gradient_checkpointing else facts.num_layers * _VALUES_PER_TOKEN_LAYER
     activations = tokens * facts.hidden_size * kept * width
     logits = 3 * tokens * facts.vocab_size * 4
     text = (
-        f"weights {facts.num_params:,} x {width} B + gradients {trained:,} x {state} B + Adam 2 x {trained:,} x {state} B "
+        f"frozen weights {frozen:,} x {width} B + trained {trained:,} x 4 B + gradients {trained:,} x 4 B + Adam 2 x {trained:,} x 4 B "
         f"+ activations {tokens:,} tokens x {facts.hidden_size} x {kept} x {width} B "
         f"+ logits 3 x {tokens:,} x {facts.vocab_size:,} x 4 B"
     )
