@@ -99,7 +99,9 @@ def training_charts(trained: Trained) -> list[str]:
     """Loss always; for RL also the reward by part, zero-advantage groups, entropy, length by right and wrong, KL."""
     rows = trained.metrics
     charts = [curve(rows, ("loss",), f"{trained.name}: loss"), curve(rows, ("lr",), f"{trained.name}: learning rate")]
-    rewards = sorted({key for row in rows for key in row if key == "reward" or key.startswith("reward/")})
+    rewards = sorted(
+        {key for row in rows for key in row if key == "reward" or (key.startswith("reward/") and key.count("/") == 1)}
+    )
     if rewards:
         charts.insert(0, curve(rows, rewards, f"{trained.name}: reward by part"))
         charts += [curve(rows, keys, f"{trained.name}: {title}") for title, keys in RL_CHARTS]
