@@ -140,6 +140,26 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two responses to one sample, of which the first is preferred; what preference and reward-model training read."""
+
+    sample: Sample
+    chosen: str
+    rejected: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """E.g. `chosen_safe`, `rejected_safe` (bool) for a cost model."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping that `json.dumps` accepts."""
+        return {"sample": self.sample.to_json(), "chosen": self.chosen, "rejected": self.rejected, "meta": dict(self.meta)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Pair:
+        """Inverse of `to_json`."""
+        return cls(Sample.from_json(row["sample"]), row["chosen"], row["rejected"], row.get("meta", {}))
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier says about one completion. `score` is in [0, 1]; a masked verdict scores 0 and is not counted."""
 
@@ -294,6 +314,8 @@ class RunContext:
     """The build's data settings; stages `replace(request, limit=...)`."""
     build: Mapping[str, Any]
     """The whole resolved config as plain data (for `mixture`, `pool`, `eval`, `precision` ...)."""
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Finished folders of the earlier stages that this stage's config names in `reads`, by stage name."""
     log: Callable[..., None] = lambda **_: None
     """`ctx.log(step=…, loss=…)`: appends one line to metrics.jsonl and shows it live."""
 

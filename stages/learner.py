@@ -13,7 +13,7 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,10 +131,13 @@ class Learner:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
-    def step(self, micro_batches: Sequence[Any], objective: Objective) -> dict[str, float]:
+    def step(
+        self, micro_batches: Sequence[Any], objective: Objective, *, allows: Callable[[float], bool] | None = None
+    ) -> dict[str, float]:
         """One optimiser step on this rank's micro-batches; the same figures come back on every rank.
 
-        A rank without rows of its own passes a `Filler`.
+        A rank without rows of its own passes a `Filler`. `allows`: gradient norm -> whether the step is taken; a refused step
+        leaves weights and optimiser as they were, counts in the schedule, and is reported as `skipped` = 1.
 
         Returns:
             `loss` (of the whole step), `lr` (peak group), `grad_norm` (before clipping, over all ranks), the totals of
@@ -164,9 +167,20 @@ class Learner:
         self.model.eval()
         local = {**sums, "loss": float(torch.stack(losses).sum()) if losses else 0.0}
         figures = _sum_maps(self.gather(local))
-        grad_norm = self._update(figures["loss"])
+        grad_norm, is_taken = self._update(figures["loss"], allows)
         self._steps_done += 1
-        return {**totals, **figures, "lr": lr, "grad_norm": grad_norm}
+        skipped = {} if allows is None else {"skipped": float(not is_taken)}
+        return {**totals, **figures, "lr": lr, "grad_norm": grad_norm, **skipped}
+
+    def reset_optimizer(self) -> None:
+        """Forget the optimiser's moments (a new iteration of mirror descent). Not with DeepSpeed.
+
+        Raises:
+            TrainingError: under ZeRO, whose optimiser state is sharded.
+        """
+        if self.is_deepspeed:
+            raise TrainingError("the optimiser cannot be reset under DeepSpeed. Set launch.zero_stage=-1.")
+        self._optimizer.state.clear()
 
     def skip(self) -> None:
         """Count an optimiser step that has no rows, so that the schedule stays a function of the step. Call it on every rank."""
@@ -212,8 +226,8 @@ class Learner:
         else:
             self._accelerator.backward(loss)
 
-    def _update(self, loss: float) -> float:
-        """Check, clip, update, clear; return the gradient norm before clipping (same on every rank)."""
+    def _update(self, loss: float, allows: Callable[[float], bool] | None) -> tuple[float, bool]:
+        """Check, clip, update, clear; return the gradient norm before clipping (same on every rank), and whether it stepped."""
         if not math.isfinite(loss):
             self._refuse("loss", loss)
         if self.is_deepspeed:
@@ -221,17 +235,20 @@ class Learner:
             norm = float(self._wrapped.get_global_grad_norm())
             if self._wrapped.optimizer.overflow or not math.isfinite(norm):
                 self._refuse("gradient norm", norm)
-            return norm
+            return norm, True
         gradients = [parameter.grad for parameter in self._trainable if parameter.grad is not None]
         norm_tensor = torch.nn.utils.get_total_norm(gradients)
         norm = float(norm_tensor)
         if not math.isfinite(norm):
             self._refuse("gradient norm", norm)
+        if allows is not None and not allows(norm):
+            self._optimizer.zero_grad(set_to_none=True)
+            return norm, False
         if self.optim.clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(self._trainable, self.optim.clip_norm, norm_tensor)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return norm
+        return norm, True
 
     def _refuse(self, what: str, value: float) -> None:
         raise TrainingError(

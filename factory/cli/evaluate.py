@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +19,25 @@ from factory.errors import ConfigError
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder, the id or name of a built model, embedded-text or embedded-vl.")],
     domain: options.Domain = None, recipe: options.Recipe = None, data: options.DataPaths = None, overrides: options.Set = None,
-    run: options.Run = None, as_json: options.Json = False,
+    run: options.Run = None,
+    deliberate: Annotated[
+        str | None,
+        typer.Option(
+            "--deliberate", metavar="METHOD",
+            help="Also answer with more effort and compare: majority:8; best_of:8,verifier=NAME (or scorer=DIR); "
+            "align3,behaviour=FILE,safety=FILE; critic:2 (critic=DIR); force_answer:TOKENS. More: temperature=, seed=.",
+        ),
+    ] = None,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Measure a model on a pack's held-out test and validation data. Settings come from the recipe's `eval` section."""
     if domain is None and recipe is None:
         raise ConfigError("which pack should measure the model? Add --domain NAME (`factory domains list` shows them).")
+    if deliberate:
+        from factory.stages.eval.deliberate.grammar import read_deliberation
+
+        # Quoted, because YAML would read some of its marks; with absolute paths, because workers may run elsewhere.
+        overrides = [*(overrides or ()), f"eval.deliberate={json.dumps(str(read_deliberation(deliberate)))}"]
     base = model if model.startswith("embedded-") else str(model_folder(model))
     without = [
         f"stages.{name}=null"
@@ -32,6 +48,8 @@ def evaluate(
     run_plan(made, register=False)
     report = report_of(made)
     figures = _figures(made.folder.root)
+    if "deliberated" in figures:
+        figures["deliberated"]["compared"] = compared(_folder(made.folder.root), composed.config.eval)
     if as_json:
         emit_json(
             {
@@ -51,6 +69,8 @@ def evaluate(
             right=("value", "n"),
         )
     )
+    if "deliberated" in figures:
+        _say_deliberated(figures)
     for probe, values in figures.get("probes", {}).items():
         say(f"probe {probe}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     say(f"run      {made.folder.root}", f"report   {report or 'not written'}")
@@ -61,6 +81,68 @@ def _figures(root: Any) -> dict[str, Any]:
     from factory.report.read import read_run
 
     return read_run(root).evals[0].figures
+
+
+def _folder(root: Any) -> Path:
+    """Folder of the base's eval step."""
+    from factory.report.read import read_run
+
+    return read_run(root).evals[0].folder
+
+
+def compared(folder: Path, settings: Any) -> dict[str, dict[str, Any] | None]:
+    """Split -> paired difference (deliberated minus plain) over the same samples, with its 95 % bootstrap interval.
+
+    Args:
+        folder: of an eval step with `deliberated.jsonl`.
+        settings: the `eval` section: `bootstrap` resamples, drawn with `seed`.
+    """
+    from factory.contracts import Status
+    from factory.pipeline.compare import paired_difference
+    from factory.report.read import read_jsonl
+
+    before: dict[str, dict[str, float]] = {}
+    after: dict[str, dict[str, float]] = {}
+    for row in read_jsonl(folder / "deliberated.jsonl"):
+        for scores, verdict in ((before, row["plain"]), (after, row)):
+            found = scores.setdefault(row["split"], {})
+            if not Status(verdict["status"]).is_masked:
+                found[row["id"]] = verdict["score"]
+    differences = {
+        split: paired_difference(before[split], after[split], resamples=settings.bootstrap, seed=settings.seed) for split in after
+    }
+    return {
+        split: None if found is None else {"diff": found.value, "diff_ci": [found.low, found.high], "n": found.n}
+        for split, found in differences.items()
+    }
+
+
+def _say_deliberated(figures: dict[str, Any]) -> None:
+    """Plain and deliberated accuracy side by side, the paired difference, and the price in tokens."""
+    part = figures["deliberated"]
+    rows = []
+    for split, found in part["splits"].items():
+        plain, more, pair, cost = figures["splits"][split]["primary"], found["primary"], part["compared"][split], found["cost"]
+        rows.append(
+            (split, percent(plain["value"]), interval(plain["ci"]), percent(more["value"]), interval(more["ci"]),
+             "" if pair is None else f"{100 * pair['diff']:+.1f}", "" if pair is None else interval(pair["diff_ci"], signed=True),
+             f"{cost['plain_tokens']:.1f}", f"{cost['tokens']:.1f}", "–" if cost["ratio"] is None else f"{cost['ratio']:.1f} x",
+             0 if pair is None else pair["n"])
+        )  # fmt: skip
+    columns = (
+        "split", "plain", "95 % interval", "deliberated", "95 % interval ", "difference", "95 % interval  ", "tokens", "tokens ",
+        "ratio", "n",
+    )  # fmt: skip
+    say(
+        table(
+            columns,
+            rows,
+            title=f"Deliberated: {part['label']} ({part['method']})",
+            right=("plain", "deliberated", "difference", "tokens", "tokens ", "ratio", "n"),
+        )
+    )
+    for note in part["notes"]:
+        say(f"note     {note}")
 
 
 def _rows(figures: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -80,6 +80,8 @@ class StageConfig:
     kind: str = MISSING
     start: str | None = None
     """Stage whose model this one continues; by default the last stage before it that is not a control, else the base."""
+    reads: list[str] = field(default_factory=list)
+    """Earlier stages whose files (lessons, pairs, prompts, weights) this one reads; it finds their folders in `ctx.inputs`."""
     control: bool = False
     """A control is measured and reported but never chosen as the build's result, and no later stage starts from it by default."""
 
@@ -129,6 +131,8 @@ class EvalConfig:
     seed: int = 20_000
     bootstrap: int = 2000
     """Resamples of the paired bootstrap intervals."""
+    deliberate: str = ""
+    """Also answer with more effort and compare: `majority:8`, `best_of:8,verifier=NAME` … (`factory eval --deliberate`)."""
 
 
 @dataclass

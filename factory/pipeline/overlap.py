@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from factory.contracts import DataRequest, Document, DomainPack, Lesson, Sample
 from factory.data.splits import find_overlap
+from factory.stages.lesson_files import read_samples
 
 GENERATED = 1024
 """Training items of each sort drawn from a pack's generator: a spot check beside the conformance kit's.
 The user's own data is checked whole."""
 
 
-def check_overlap(pack: DomainPack, request: DataRequest, *, seed: int, eval_settings: Mapping[str, Any]) -> dict[str, int]:
+def check_overlap(
+    pack: DomainPack, request: DataRequest, *, seed: int, eval_settings: Mapping[str, Any], files: Sequence[Path] = ()
+) -> dict[str, int]:
     """Compare training data with validation and test, and validation with test.
 
     Args:
         seed: of the training data.
         eval_settings: the build's `eval` section (samples, validation_samples, seed).
+        files: lessons.jsonl or pairs.jsonl files of other builds that stages train on; checked whole.
 
     Returns:
         How many items of each sort were compared.
@@ -34,7 +39,8 @@ def check_overlap(pack: DomainPack, request: DataRequest, *, seed: int, eval_set
         held_out[split] = list(pack.samples(split, eval_settings["seed"], replace(request, limit=limit)))
         counts[split] = len(held_out[split])
     find_overlap(held_out["validation"], held_out["test"])
-    find_overlap(_counted(training_items(pack, request, seed), counts), chain(held_out["test"], held_out["validation"]))
+    train = chain(training_items(pack, request, seed), *map(read_samples, files))
+    find_overlap(_counted(train, counts), chain(held_out["test"], held_out["validation"]))
     return counts
 
 

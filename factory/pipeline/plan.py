@@ -154,7 +154,9 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
     run_folder, planned = RunFolder(home.runs / name), {}
     for step in order_steps(config.stages, eval_kind=eval_kind):
         stage_plan = _stage_plan(step, composed, base, pack)
-        parameters = _parameters(step, composed, base, shared, planned[step.start].fingerprint if step.start else None)
+        start = planned[step.start].fingerprint if step.start else None
+        reads = {stage: planned[other].fingerprint for stage, other in step.reads.items()}
+        parameters = _parameters(step, composed, base, shared, start, reads)
         fingerprint = sha256_json(parameters)
         state = run_folder.state(step.name, fingerprint, parameters)
         processes = config.launch.processes if step.role == "stage" else 1
@@ -187,7 +189,21 @@ def _base_plan(step: Step, facts: ModelFacts, base: BaseRef) -> StagePlan:
     )  # fmt: skip
 
 
-def _parameters(step: Step, composed: Composed, base: BaseRef, shared: Mapping[str, Any], start: str | None) -> dict[str, Any]:
+def training_files(stages: Mapping[str, Any]) -> list[str]:
+    """Files of lessons or pairs that the stages train on, as far as their kinds offer `training_files(config)`; no repeats.
+
+    Their content counts in the fingerprint of the stage, and their samples in the overlap check.
+    """
+    found: list[str] = []
+    for config in stages.values():
+        offered = getattr(load_stage(config.kind), "training_files", None)
+        found += [str(path) for path in offered(config)] if offered else []
+    return list(dict.fromkeys(found))
+
+
+def _parameters(
+    step: Step, composed: Composed, base: BaseRef, shared: Mapping[str, Any], start: str | None, reads: Mapping[str, str]
+) -> dict[str, Any]:
     """Everything that could change the step's outputs, as plain data."""
     if step.role == "base":
         model = {"how": base.how, "ref": base.hub_id or ("" if base.folder else base.ref), "revision": composed.config.revision}
@@ -204,13 +220,15 @@ def _parameters(step: Step, composed: Composed, base: BaseRef, shared: Mapping[s
         }
     own = {} if step.role == "eval" else composed.plain["stages"][step.stage]
     settings = identity_of_settings(composed.plain, step.role)
+    files = named_paths(own) + ([] if step.role == "eval" else training_files({step.stage: composed.config.stages[step.stage]}))
     return {
         "kind": step.kind,
         "code": stage_source(load_stage(step.kind)),
         "config": own,
-        "files": files_identity(named_paths(own), online=composed.config.online),
+        "files": files_identity(files, online=composed.config.online),
         "build": settings,
         "start": start,
+        "reads": dict(reads),
         **shared,
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from factory.launch.environment import worker_env
 from factory.launch.local import Exit, StopFlag, caught_signals, run_worker, worker_command
 from factory.pipeline.estimate import add_calibration, estimate
 from factory.pipeline.events import Event, OnEvent, silent
-from factory.pipeline.fingerprint import settings_of
+from factory.pipeline.fingerprint import files_identity, settings_of
 from factory.pipeline.finish import finish_build, plan_row
-from factory.pipeline.folder import ERROR, JOB, OUTPUTS
-from factory.pipeline.plan import BuildPlan, PlannedStep
+from factory.pipeline.folder import ERROR, JOB, OUTPUTS, State
+from factory.pipeline.plan import BuildPlan, PlannedStep, training_files
 from factory.pipeline.record import end_record, start_record
 from factory.pipeline.tail import MetricsTail
 from factory.registry.files import read_json, sha256_json, write_atomic, write_json
@@ -111,7 +111,8 @@ class _Conductor:
     def _step(self, index: int, step: PlannedStep) -> None:
         start = self.locks.get(step.step.start or "", {}).get("outputs", {}).get("model_hash")
         self.folder.put_back(step.name, step.fingerprint)
-        state = self.folder.state(step.name, step.fingerprint, step.parameters, start_hash=start, is_deep=self._feeds_a_run(step))
+        read = {stage: self.locks[other]["outputs"]["hash"] for stage, other in step.step.reads.items()}
+        state = self._state(step, start, read)
         lock = self.folder.read_lock(step.name) if state.is_cached else None
         place = {"step": step.name, "index": index, "total": len(self.plan.steps)}
         if lock is not None:
@@ -120,12 +121,14 @@ class _Conductor:
             return
         self._tell("step-start", **place, values={**plan_row(step), "why": state.why})
         began = time.monotonic()
-        workdir = self.folder.begin(step.name, self._job(step), may_resume=step.step.role == "stage")
+        job = self._job(step) | {"read": read}
+        may_resume = step.step.role == "stage" and self._half_read(step.name) == read
+        workdir = self.folder.begin(step.name, job, may_resume=may_resume)
         tail = MetricsTail(workdir / "metrics.jsonl", is_resumed=state.why == "resumes")
         processes = self.plan.config.launch.processes if step.step.role == "stage" else 1
         self._work(step.name, workdir, processes, lambda: self._progress(tail, place))
         seconds = time.monotonic() - began
-        inputs = {"start": step.step.start, "start_hash": start}
+        inputs = {"start": step.step.start, "start_hash": start, "reads": read}
         self.locks[step.name] = self.folder.finish(step.name, step.fingerprint, step.parameters, inputs, seconds)
         if state.why != "resumes":
             self._calibrate(step, seconds, processes)
@@ -134,8 +137,29 @@ class _Conductor:
         )
 
     def _feeds_a_run(self, step: PlannedStep) -> bool:
-        """True when a step that will run reads this one's model; then every byte of it is checked first."""
-        return any(other.step.start == step.name and not other.is_cached for other in self.plan.steps)
+        """True when a step that will run takes this one's model or reads its files; then every byte of it is checked first."""
+        return any(
+            not other.is_cached and step.name in (other.step.start, *other.step.reads.values()) for other in self.plan.steps
+        )
+
+    def _state(self, step: PlannedStep, start: str | None, read: Mapping[str, str]) -> State:
+        """`RunFolder.state`; but what was made, or half made, from other files than those it reads now is not kept."""
+        state = self.folder.state(step.name, step.fingerprint, step.parameters, start_hash=start, is_deep=self._feeds_a_run(step))
+        if state.is_cached:
+            lock = self.folder.read_lock(step.name)
+            before = lock["inputs"].get("reads", {}) if lock is not None else {}
+        elif state.why == "resumes":
+            before = self._half_read(step.name)
+        else:
+            return state
+        return state if before == read else State(False, f"the files it reads are others: {', '.join(read)}")
+
+    def _half_read(self, step: str) -> dict[str, str]:
+        """Hashes of what the step that was left half done had read; nothing when there is none."""
+        try:
+            return read_json(self.folder.partial(step) / JOB).get("read", {})
+        except RegistryError:
+            return {}
 
     def _progress(self, tail: MetricsTail, place: dict[str, Any]) -> None:
         for row in tail.new_rows():
@@ -155,7 +179,8 @@ class _Conductor:
         assert step.step.start is not None
         model = self.folder.final(step.step.start) / self.locks[step.step.start]["outputs"]["model"]
         own = {"kind": step.step.kind} if step.step.role == "eval" else plain["stages"][step.step.stage]
-        return job | {"model_dir": str(model), "config": own}
+        inputs = {stage: str(self.folder.final(other)) for stage, other in step.step.reads.items()}
+        return job | {"model_dir": str(model), "config": own, "inputs": inputs}
 
     def _request(self) -> dict[str, Any]:
         plain = self.plan.composed.plain
@@ -164,16 +189,18 @@ class _Conductor:
     def _check_overlap(self) -> None:
         """Compare training and held-out data once for each combination of settings; keep the counts in overlap.json."""
         path, config, plain = self.folder.root / "overlap.json", self.plan.config, self.plan.composed.plain
+        files = training_files(config.stages)
         asked = {
             "seed": config.seed, "eval": {key: plain["eval"][key] for key in ("samples", "validation_samples", "seed")},
             "pack": self.plan.pack["hash"], "options": plain["pack"], "data": dict(self.plan.data),
+            "files": files_identity(files),
         }  # fmt: skip
         fingerprint = sha256_json(asked)
         if path.is_file() and read_json(path).get("fingerprint") == fingerprint:
             return
         job = {"role": "check", "step": "overlap check", "kind": "check", "stage": "check", "fingerprint": fingerprint,
                "domain": config.domain, "seed": config.seed, "request": self._request(),
-               "build": {"eval": plain["eval"]}}  # fmt: skip
+               "build": {"eval": plain["eval"]}, "files": files}  # fmt: skip
         self._tell("check", values={"what": "train/eval overlap"})
         workdir = self.folder.begin("check", job, may_resume=False)
         self._work("overlap check", workdir, 1, lambda: None)

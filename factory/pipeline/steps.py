@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from factory.errors import ConfigError, near_miss
@@ -30,6 +30,8 @@ class Step:
     """Name of the step whose model it takes."""
     control: bool = False
     makes_model: bool = False
+    reads: Mapping[str, str] = field(default_factory=dict)
+    """Stage (or `base`) -> step, of those whose files it reads."""
 
 
 def order_steps(stages: Mapping[str, Any], *, eval_kind: str = "eval") -> list[Step]:
@@ -40,18 +42,22 @@ def order_steps(stages: Mapping[str, Any], *, eval_kind: str = "eval") -> list[S
         eval_kind: stage kind of the measurement.
 
     Raises:
-        ConfigError: a name that cannot be a folder, a start that is unknown, later, circular or makes no model.
+        ConfigError: a name that cannot be a folder; a start that is unknown, later, circular or makes no model; a stage in
+            `reads` that is unknown or not earlier.
         PluginError: an unknown stage kind.
     """
-    starts = resolve_starts(stages)
+    starts, read = resolve_starts(stages), resolve_reads(stages)
     steps = [Step("00-base", BASE, BASE, BASE, None, makes_model=True), Step("01-base-eval", BASE, eval_kind, "eval", "00-base")]
     made_by = {BASE: "00-base"}
     for name, config in stages.items():
         makes_model = _makes_model(config)
-        step = Step(f"{len(steps):02d}-{name}", name, config.kind, "stage", made_by[starts[name]], config.control, makes_model)
+        step = Step(
+            f"{len(steps):02d}-{name}", name, config.kind, "stage", made_by[starts[name]], config.control, makes_model,
+            {other: made_by[other] for other in read[name]},
+        )  # fmt: skip
         steps.append(step)
+        made_by[name] = step.name
         if makes_model:
-            made_by[name] = step.name
             steps.append(Step(f"{len(steps):02d}-{name}-eval", name, eval_kind, "eval", step.name, config.control))
     return steps
 
@@ -81,6 +87,38 @@ def resolve_starts(stages: Mapping[str, Any]) -> dict[str, str]:
         if _makes_model(config) and not config.control:
             default = name
     return starts
+
+
+def resolve_reads(stages: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Stage -> the earlier stages (or `base`) whose files it reads: its `reads`, and what its kind finds in other settings.
+
+    A stage kind may offer `reads(config) -> tuple[str, ...]` (sft names the stage of `lessons_from` there). A control may be
+    read, as it may be started from: only what happens by default passes over controls.
+
+    Raises:
+        ConfigError: a name that is no stage, this stage itself, or a later one.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, config in stages.items():
+        offered = getattr(load_stage(config.kind), "reads", None)
+        wanted = dict.fromkeys([*getattr(config, "reads", ()), *(offered(config) if offered else ())])
+        for other in wanted:
+            _refuse_read(name, other, [BASE, *found], stages)
+        found[name] = tuple(wanted)
+    return found
+
+
+def _refuse_read(name: str, other: str, earlier: list[str], stages: Mapping[str, Any]) -> None:
+    if other in earlier:
+        return
+    if other == name:
+        raise ConfigError(f"stages.{name} reads itself. Name an earlier stage: {', '.join(earlier)}.")
+    if other in stages:
+        raise ConfigError(f"stages.{name} reads '{other}', which comes later in the recipe. List '{other}' before '{name}'.")
+    raise ConfigError(
+        f"stages.{name} reads '{other}', which is no stage of this build.{near_miss(other, earlier)} "
+        f"Use one of: {', '.join(earlier)}. A file is written with a slash or a dot: ./{other}."
+    )
 
 
 def _makes_model(config: Any) -> bool:

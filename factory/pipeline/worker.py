@@ -53,7 +53,8 @@ def run_job(job: Mapping[str, Any], workdir: Path, rank: int) -> Outputs:
     pack = load_pack(job["domain"])
     request = request_from_plain(job["request"], workdir)
     if job["role"] == "check":
-        counts = check_overlap(pack, request, seed=job["seed"], eval_settings=job["build"]["eval"])
+        files = [Path(path).expanduser() for path in job.get("files", ())]
+        counts = check_overlap(pack, request, seed=job["seed"], eval_settings=job["build"]["eval"], files=files)
         return Outputs(metrics=counts)
     if job["role"] == "base":
         return materialise(job, pack, request, workdir)
@@ -61,6 +62,7 @@ def run_job(job: Mapping[str, Any], workdir: Path, rank: int) -> Outputs:
     ctx = RunContext(
         stage=job["stage"], workdir=workdir, model_dir=Path(job["model_dir"]), pack=pack, domain=job["domain"], seed=job["seed"],
         request=request, build=job["build"], log=_logger(workdir, rank),
+        inputs={stage: Path(folder) for stage, folder in job.get("inputs", {}).items()},
     )  # fmt: skip
     return stage.run(config_from_plain(stage.config_type, job["config"]), ctx)
 

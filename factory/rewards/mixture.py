@@ -98,6 +98,11 @@ class Mixture:
         """Names of the verifiers to run on a completion of this task."""
         return self.of(task).verifiers
 
+    def main_verifier(self, task: str) -> str:
+        """The verifier that weighs most (ties: the first in the manifest); its status says whether an answer is right."""
+        weights = self.of(task).weights
+        return max(weights, key=lambda name: weights[name])
+
     def combine(self, task: str, verdicts: Mapping[str, Verdict]) -> Reward:
         """One scalar from the verdicts of one completion.
 

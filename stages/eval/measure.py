@@ -43,20 +43,24 @@ def measure(ctx: RunContext) -> Outputs:
         test = held_out(ctx, "test", settings["samples"])
         rows = score(loaded, pool, primary, test, ctx, "test")
         validation = held_out(ctx, "validation", settings["validation_samples"])
-        report["splits"] = {
-            "test": summarise(primary.name, rows),
-            "validation": summarise(primary.name, score(loaded, pool, primary, validation, ctx, "validation")),
-        }
+        validation_rows = score(loaded, pool, primary, validation, ctx, "validation")
+        report["splits"] = {"test": summarise(primary.name, rows), "validation": summarise(primary.name, validation_rows)}
         if settings["blind"] and loaded.modality == "vl":
             report["blind"] = summarise(primary.name, score(loaded, pool, primary, [blinded(s) for s in test], ctx, "blind"))
         report["extra"] = {
             e.name: summarise(e.name, score(loaded, pool, e, _of_tasks(test, e), ctx, e.name))
             for e in ctx.pack.evals().values() if e.kind == "qa" and e.name != primary.name
         }  # fmt: skip
+        if settings.get("deliberate"):
+            from factory.stages.eval.deliberate.run import Judged, deliberate
+
+            splits = [Judged("test", test, rows), Judged("validation", validation, validation_rows)]
+            report["deliberated"] = deliberate(ctx, loaded, pool, primary, splits)
         report["verdicts"] = pool.counts()
     report["probes"] = probes(loaded, ctx) if settings["probes"] else {}
     _write(ctx.workdir, report, rows, test)
-    return Outputs(metrics=report["splits"]["test"]["primary"], files=("eval.json", "samples.jsonl"))
+    more = ("deliberated.jsonl",) if "deliberated" in report else ()
+    return Outputs(metrics=report["splits"]["test"]["primary"], files=("eval.json", "samples.jsonl", *more))
 
 
 def held_out(ctx: RunContext, split: str, limit: int) -> list[Sample]:

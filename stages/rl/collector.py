@@ -1,4 +1,4 @@
-"""From prompts to scored groups: render, generate, verify while others still generate, mix, shape, gather.
+"""From prompts to scored groups: render, generate, verify while others still generate, hooks, added rewards, gather.
 
 Every process rolls out its share of the prompts; afterwards all hold all groups, so that filter and refill decisions,
 made by pure functions of the groups, are the same everywhere.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,11 @@ from factory.errors import DataError
 from factory.rewards.mixture import Mixture
 from factory.rewards.pool import VerifierPool
 from factory.stages.batches import share_of
+from factory.stages.rl.context import Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
 from factory.stages.rl.logprobs import Reference, completion_logprobs
 from factory.stages.rl.objective import Row
-from factory.stages.rl.pieces.overlong import soft_punishment
-from factory.stages.rl.pieces.registry import pick
-from factory.stages.rl.presets import RlSettings
+from factory.stages.rl.presets import Chosen
 from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, regroup, seed_of
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Collector:
     engine: RolloutEngine
     pool: VerifierPool
     mixture: Mixture
-    settings: RlSettings
+    chosen: Chosen
     sampling: Sampling
     reference: Reference | None
     seed: int
@@ -64,60 +63,106 @@ class Collector:
             self._prompts[sample.id] = encoded
         return self._prompts[sample.id]
 
-    def roll_out(self, samples: list[Sample], step: int, round_number: int) -> list[Group]:
+    def roll_out(self, ctx: StepContext, samples: Sequence[Sample], round_number: int) -> list[Group]:
         """The scored groups of `samples`, in order, on every process."""
-        mine = share_of(list(enumerate(samples)), self.learner.rank, self.learner.world_size)
+        form = self.chosen.one("format")
+        rendered = [form.render(sample) for sample in samples]
+        mine = share_of(list(enumerate(rendered)), self.learner.rank, self.learner.world_size)
         requests = [Request(place, sample, self.prompt(sample)) for place, sample in mine]
-        seed = seed_of(self.seed, "rollouts", step, round_number, self.learner.rank)
-        rollouts = list(self._generate_and_verify(requests, seed))
-        self._shape(rollouts, requests)
-        return regroup(samples, [rollout for share in self.learner.gather(rollouts) for rollout in share])
+        sampling = Sampling(
+            ctx.group_size, ctx.max_new_tokens, self.sampling.temperature, self.sampling.top_p, self.sampling.top_k
+        )
+        seed = seed_of(self.seed, "rollouts", ctx.step, round_number, self.learner.rank)
+        rollouts = self._read(self.engine.generate(requests, sampling, seed=seed))
+        rollouts = self._hooked(ctx, "before_reward", dict(mine), rollouts)
+        rollouts = self._verified(rollouts, dict(mine))
+        own = list(self._hooked(ctx, "after_reward", dict(mine), rollouts))
+        self._add_rewards(ctx, own, dict(mine))
+        groups = regroup(rendered, [rollout for share in self.learner.gather(own) for rollout in share])
+        for reward in self.chosen.many("group_reward"):
+            for group in groups:
+                reward.apply(ctx, group)
+        return groups
 
-    def _generate_and_verify(self, requests: list[Request], seed: int) -> Iterator[Rollout]:
-        """Hand each rollout to the pool as it finishes; yield them when their verdicts are in."""
-        samples = {request.place: request.sample for request in requests}
-        waiting: dict[tuple[int, int], Rollout] = {}
-        for rollout in self.engine.generate(requests, self.sampling, seed=seed):
-            sample = samples[rollout.place]
+    def _read(self, rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
+        """Set text and fields as rollouts finish."""
+        form = self.chosen.one("format")
+        for rollout in rollouts:
             rollout.text = self.learner.loaded.codec.completion(rollout.ids)
+            rollout.fields = dict(form.read(rollout.text))
+            yield rollout
+
+    def _hooked(
+        self, ctx: StepContext, when: str, samples: dict[int, Sample], rollouts: Iterable[Rollout]
+    ) -> Iterable[Rollout]:
+        """Let the hooks of one moment change this process's rollouts. Without any, rollouts keep streaming."""
+        hooks = [hook for hook in self.chosen.many("hook") if hook.when == when]
+        if not hooks:
+            return rollouts
+        members: dict[int, list[Rollout]] = {place: [] for place in samples}
+        for rollout in rollouts:
+            members[rollout.place].append(rollout)
+        groups = [Group(samples[place], sorted(own, key=lambda r: r.index)) for place, own in members.items()]
+        for hook in hooks:
+            hook.apply(ctx, groups)
+        return [rollout for group in groups for rollout in group.rollouts]
+
+    def _verified(self, rollouts: Iterable[Rollout], samples: dict[int, Sample]) -> Iterator[Rollout]:
+        """Hand each rollout to the pool as it comes; yield them when their verdicts are in."""
+        waiting: dict[tuple[int, int], Rollout] = {}
+        for rollout in rollouts:
+            sample = samples[rollout.place]
             waiting[rollout.place, rollout.index] = rollout
             self.pool.submit((rollout.place, rollout.index), rollout.text, sample, self.mixture.verifiers_for(sample.task))
         failed: Counter[str] = Counter()
         for key, verdicts in self.pool.results():
             rollout = waiting.pop(key)
-            rollout.reward = self.mixture.combine(samples[rollout.place].task, verdicts)
+            task = samples[rollout.place].task
+            rollout.reward = self.mixture.combine(task, verdicts)
+            rollout.right = verdicts[self.mixture.main_verifier(task)].status.value == "ok"
             failed.update(f"{name}: {v.status.value} ({v.reason})" for name, v in verdicts.items() if v.status.is_masked)
             yield rollout
         for what, times in failed.most_common(3):
             log.warning("%d rollouts masked, verifier %s", times, what)
 
-    def _shape(self, rollouts: list[Rollout], requests: list[Request]) -> None:
-        """Set what is added to the reward: the overlong punishment, and the KL when it belongs in the reward."""
-        settings = self.settings
-        for rollout in rollouts:
-            rollout.shaping = soft_punishment(
-                len(rollout.ids), max_length=settings.max_new_tokens, cache=settings.overlong_cache,
-                factor=settings.overlong_factor,
-            )  # fmt: skip
-        if settings.kl_coef and settings.kl_in == "reward":
-            prompts = {request.place: request.prompt for request in requests}
-            self.add_reference([Row(prompts[rollout.place], rollout) for rollout in rollouts])
+    def verify(self, pairs: Pairs) -> None:
+        """Score this process's rollouts again, in place: after a hook changed their text."""
+        samples = {place: sample for place, (sample, _) in enumerate(pairs)}
+        own = {place: rollout for place, (_, rollout) in enumerate(pairs)}
+        places = {place: (rollout.place, rollout.index) for place, rollout in own.items()}
+        for place, rollout in own.items():
+            rollout.place, rollout.index = place, 0
+        try:
+            for _ in self._verified(list(own.values()), samples):
+                pass
+        finally:
+            for place, rollout in own.items():
+                rollout.place, rollout.index = places[place]
+
+    def _add_rewards(self, ctx: StepContext, rollouts: list[Rollout], samples: dict[int, Sample]) -> None:
+        """The added reward terms of single rollouts, and the KL when it belongs in the reward."""
+        for reward in self.chosen.many("reward"):
             for rollout in rollouts:
-                rollout.shaping -= settings.kl_coef * kl_sum(rollout, settings.kl_estimator)
+                rollout.shaping[reward.key] = reward.score(ctx, samples[rollout.place], rollout)
+        kl = self.chosen.one("kl")
+        if kl is not None and kl.place == "reward":
+            self.add_reference([Row(self.prompt(samples[rollout.place]), rollout) for rollout in rollouts])
+            for rollout in rollouts:
+                rollout.shaping["kl"] = -ctx.kl_coef * kl_sum(rollout, kl)
 
     def add_reference(self, rows: list[Row]) -> None:
         """Fill in the reference's log-probs of each rollout."""
-        assert self.reference is not None, "a KL coefficient above 0 makes a reference"
+        assert self.reference is not None, "a KL piece declares the need of a reference"
         with self.reference.model(self.learner.device) as model:
             found = completion_logprobs(rows, model, self.learner, temperature=self.sampling.temperature)
         for row, logprobs in zip(rows, found, strict=True):
             row.rollout.ref_logprobs = logprobs
 
 
-def kl_sum(rollout: Rollout, estimator: str) -> float:
-    """Estimated KL of the whole completion against the reference, nats: the sum over its tokens (in float64)."""
+def kl_sum(rollout: Rollout, estimator: object) -> float:
+    """Estimated KL of the whole completion against the reference, nats: the sum over its trained tokens (in float64)."""
     import torch
 
     policy = torch.tensor(rollout.logprobs, dtype=torch.float64)
     reference = torch.tensor(rollout.ref_logprobs, dtype=torch.float64)
-    return float(pick("kl", estimator).function(policy, reference).sum())
+    return float((estimator(policy, reference) * torch.tensor(rollout.trained())).sum())  # type: ignore[operator]

@@ -1,8 +1,9 @@
-"""Settings of an `rl` stage. A preset names the pieces; any field that is not None overrides it."""
+"""Settings of an `rl` stage. A preset names the pieces; `pieces` changes them, slot by slot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from factory.config.schema import OptimConfig, Schedule, TrainStageConfig
 
@@ -19,10 +20,16 @@ class RlConfig(TrainStageConfig):
     kind: str = "rl"
     optim: OptimConfig = field(default_factory=_optim)
     preset: str = "dapo_oversample"
-    """`grpo`, `dr_grpo`, `dapo` or `dapo_oversample`: a row of factory/stages/rl/presets.py."""
+    """A row of stages/rl/presets.yaml; `factory pieces presets` lists them."""
+    pieces: dict[str, Any] = field(default_factory=dict)
+    """Changes to the preset: slot -> piece name, or slot -> {piece: {setting: value}}; null takes a piece out.
+    `--set stages.rl.pieces.loss.clip.eps_high=0.28`. `factory pieces list` shows slots and pieces."""
     num_steps: int = 100
     samples: int = 2000
     """Size of the pool of training prompts; it is gone through as often as needed."""
+    prompts_from: str = ""
+    """Where prompts come from: "" the pack's samples, `lessons` the samples of its lessons (which then are demonstrations),
+    or the name of an earlier `select` stage, whose kept prompts and pass rates are used."""
     prompts_per_step: int = 16
     """Groups trained on per step, at most."""
     group_size: int = 8
@@ -40,39 +47,3 @@ class RlConfig(TrainStageConfig):
     """Passes over the rollouts of a step."""
     minibatches: int = 1
     """Optimiser steps per pass."""
-
-    # From here on: None takes the preset's value.
-    advantage: str | None = None
-    """`group_std`, `group_mean` or `none`."""
-    std_eps: float | None = None
-    """Added to the standard deviation, in reward units."""
-    aggregator: str | None = None
-    """`token_mean`, `seq_mean_token_mean` or `constant_length`."""
-    eps_low: float | None = None
-    eps_high: float | None = None
-    dual_clip: float | None = None
-    """Bound c > 1 on the loss of tokens with negative advantage; 0 is off."""
-    kl_coef: float | None = None
-    """0 keeps no reference model at all."""
-    kl_estimator: str | None = None
-    """`k1`, `k2` or `k3`."""
-    kl_in: str | None = None
-    """`loss`, or `reward` (subtracted from the rollout's reward, summed over its tokens)."""
-    kl_unbiased: bool | None = None
-    """Multiply the KL in the loss by the ratio policy/sampler, which makes k3's gradient that of the KL (DeepSeek-V3.2)."""
-    entropy_coef: float | None = None
-    """Weight of the entropy bonus."""
-    drop_equal: bool | None = None
-    """Drop groups whose rewards are all equal."""
-    oversample: float | None = None
-    """Prompts drawn = oversample x prompts_per_step. Setting it above 1 replaces the preset's refills."""
-    max_refills: int | None = None
-    """Dynamic sampling: further draws allowed per step. Setting it replaces the preset's oversampling."""
-    on_spent: str | None = None
-    """When too few groups are left: `error`, `train_smaller` or `stop`."""
-    overlong_filter: bool | None = None
-    """A truncated rollout keeps its reward in the group and gets no gradient."""
-    overlong_cache: int | None = None
-    """Tokens before max_new_tokens over which the reward falls; 0 is off."""
-    overlong_factor: float | None = None
-    """Most that the soft punishment takes away, in reward units."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from torch import nn
 
 from factory.errors import TrainingError
 from factory.stages.batches import micro_batches
-from factory.stages.models.forward import token_logprobs
+from factory.stages.models.forward import model_inputs, token_logprobs
 from factory.stages.rl.objective import Row, make_batch
 
 if TYPE_CHECKING:
     from factory.stages.learner import Learner
     from factory.stages.models.load import LoadedModel
+    from factory.stages.rl.presets import Chosen
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,43 @@ def completion_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner,
     return found
 
 
+def completion_entropies(rows: Sequence[Row], model: nn.Module, learner: Learner, *, temperature: float) -> list[float]:
+    """Mean entropy of the policy over each row's trained tokens, nats, without gradient; 0 for a row without any."""
+    found = [0.0] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: -rows[i].length)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), learner.autocast():
+        for part in micro_batches(order, learner.optim.micro_batch_size):
+            batch = make_batch([rows[i] for i in part], learner.loaded.codec, learner.device)
+            _, entropy = token_logprobs(model, batch, temperature=temperature, with_entropy=True)
+            mask = batch["policy_mask"]
+            means = (entropy * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+            for b, i in enumerate(part):
+                found[i] = float(means[b])
+    model.train(was_training)
+    return found
+
+
+def vocab_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner, *, temperature: float) -> torch.Tensor:
+    """[G, T, V] float32: the whole distribution before each completion token; positions after a row's end are uniform (-log V)."""
+    was_training = model.training
+    model.eval()
+    found = []
+    with torch.no_grad(), learner.autocast():
+        for row in rows:
+            batch = learner.loaded.codec.collate([row.encoded()], device=learner.device)
+            start = len(row.prompt.ids) - 1
+            logits = model(**model_inputs(batch)).logits[0, start : row.length - 1].float()
+            found.append((logits / temperature).log_softmax(-1))
+    model.train(was_training)
+    longest, vocabulary = max(len(one) for one in found), found[0].shape[-1]
+    padded = torch.full((len(found), longest, vocabulary), -math.log(vocabulary), device=found[0].device)
+    for g, one in enumerate(found):
+        padded[g, : len(one)] = one
+    return padded
+
+
 class Reference:
     """The model at the start of the stage: the adapter switched off, or (without an adapter) a frozen copy."""
 
@@ -50,6 +89,9 @@ class Reference:
         """Make it before the Learner touches the model: a resumed run must not take trained weights for the reference."""
         self._model: Any = loaded.model if loaded.adapter else copy.deepcopy(loaded.model).eval().requires_grad_(False)
         self._is_adapter = loaded.adapter
+
+    def update(self, step: int, policy: nn.Module) -> None:
+        """Called after each RL step; the model at the stage's start stays as it is."""
 
     @contextmanager
     def model(self, device: torch.device) -> Iterator[nn.Module]:
@@ -59,6 +101,13 @@ class Reference:
                 yield self._model
         else:
             yield self._model.to(device)
+
+
+def make_reference(loaded: LoadedModel, chosen: Chosen) -> Reference | None:
+    """The reference that the chosen pieces need, None when none does. Make it before the Learner touches the model."""
+    if "ref_logprobs" not in chosen.needs():
+        return None
+    return Reference(loaded)
 
 
 def check_sampler(rows: Sequence[Row], learner: Learner, *, temperature: float, precision: str) -> float:

@@ -1,10 +1,12 @@
 """One RL step, in order, and the loop around it.
 
-    draw prompts -> generate -> verify -> mix -> filter / refill -> advantages -> log-probs that the pieces need
-    -> clipped loss + KL, aggregated over all processes -> optimiser step(s) -> figures, checkpoint
+    draw prompts -> render -> generate -> hooks -> verify -> hooks -> group rewards -> filter / refill -> mix -> inject
+    -> advantages -> weigh -> resample -> token weights -> log-probs that the pieces need
+    -> policy loss x weights + KL + auxiliary terms, aggregated over all processes -> optimiser step(s)
+    -> what sampler, buffers and reference learn from it -> figures, checkpoint
 
 Old log-probs are the sampler's own when the engine generated with the weights that are now trained (checked against the
-learner's on the first step); rollouts of older weights get theirs computed again.
+learner's on the first step); rollouts of older weights get theirs computed again. Stored and foreign rollouts keep theirs.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from factory.contracts import RunContext, Sample
@@ -22,16 +23,15 @@ from factory.stages.batches import micro_batches, share_of
 from factory.stages.learner import Learner
 from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
+from factory.stages.rl.context import Services, StepContext
 from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.logprobs import check_sampler, completion_logprobs
 from factory.stages.rl.objective import PolicyObjective, Row, make_batch
-from factory.stages.rl.pieces.advantage import has_spread
-from factory.stages.rl.pieces.registry import pick
-from factory.stages.rl.pieces.sampler import PromptSampler
 from factory.stages.rl.pieces.supply import Collected, collect
-from factory.stages.rl.presets import RlSettings
+from factory.stages.rl.pool import PromptPool
+from factory.stages.rl.presets import Chosen
 from factory.stages.rl.record import RolloutLog, rollout_figures, update_figures
-from factory.stages.rl.rollouts import Group, Rollout
+from factory.stages.rl.rollouts import FRESH, Group, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,12 @@ class RlLoop:
     """The parts of a run, put together by `stage.py`."""
 
     config: RlConfig
-    settings: RlSettings
+    chosen: Chosen
     learner: Learner
     collector: Collector
-    sampler: PromptSampler
+    prompts: PromptPool
     rollout_log: RolloutLog
+    services: Services
     ctx: RunContext
     _has_checked: bool = field(default=False, init=False)
 
@@ -56,7 +57,7 @@ class RlLoop:
 
     def run(self) -> dict[str, float]:
         """Train to the last step, or to where a spent refill budget says stop. Returns the last step's figures."""
-        pieces = {"sampler": self.sampler, "rollouts": self.rollout_log}
+        pieces = {"prompts": self.prompts, "rollouts": self.rollout_log, **self.chosen.stateful()}
         first = self.learner.resume(pieces) // self.updates_per_step
         if first == 0:
             self.rollout_log.begin()
@@ -67,46 +68,83 @@ class RlLoop:
             self.rollout_log.add(done, collected.drawn)
             if self.learner.is_main:
                 self.ctx.log(step=done, total=self.learner.total_steps, **figures)
-            if collected.is_spent and self.settings.on_spent == "stop":
+            if collected.is_spent and self.chosen.one("supply").on_spent == "stop":
                 log.warning("step %d: too few groups had spread and on_spent=stop, so the stage ends here", step + 1)
                 break
             self._checkpoint_if_due(done, pieces)
         return figures
 
-    def step(self, step: int) -> tuple[Collected[Group], dict[str, float]]:
+    def step(self, step: int) -> tuple[Collected, dict[str, float]]:
         """One RL step (0-based): rollouts, then their updates."""
         start_s = time.monotonic()
+        ctx = self.context(step)
         self.collector.begin_step()
         version = step * self.updates_per_step
         self.collector.engine.sync(WeightSource(version, self.learner.model, self.learner.loaded.adapter))
         collected = collect(
-            self.settings.supply(), self.sampler.draw,
-            lambda samples, round_number: self.collector.roll_out(samples, step, round_number),
-            is_useful=lambda group: has_spread(group.values()),
+            self.chosen.one("supply"), self.config.prompts_per_step, lambda num: self._draw(ctx, num),
+            lambda samples, round_number: self.collector.roll_out(ctx, samples, round_number),
         )  # fmt: skip
-        self._set_advantages(collected.kept)
-        figures = rollout_figures(collected, self.collector.mixture)
+        groups = self.credit(ctx, collected.kept)
+        figures = rollout_figures(collected, groups)
         rollouts_s = time.monotonic()
-        rows = self._rows(collected.kept)
+        rows = self._rows(groups)
         notes = self._complete_logprobs(rows, version)
-        updates = [update for number in range(self.config.updates_per_rollout) for update in self._update(rows, step, number)]
+        updates = [update for number in range(self.config.updates_per_rollout) for update in self._update(ctx, rows, number)]
+        self._learn_from(ctx, collected)
         end_s = time.monotonic()
         times = {"time_rollouts_s": rollouts_s - start_s, "time_update_s": end_s - rollouts_s, "time_s": end_s - start_s}
-        return collected, figures | update_figures(updates) | notes | times | {"rl_step": step + 1, "epoch": self.sampler.passes}
+        return collected, figures | update_figures(updates) | ctx.metrics | notes | times | {"rl_step": step + 1}
 
-    def _set_advantages(self, groups: list[Group]) -> None:
-        advantages = partial(pick("advantage", self.settings.advantage).function, eps=self.settings.std_eps)
-        for group in groups:
-            for rollout, advantage in zip(group.rollouts, advantages(group.scores()), strict=True):
-                rollout.advantage = advantage
+    def context(self, step: int) -> StepContext:
+        """The step as pieces see it, with the limits and coefficients that hold at it."""
+        ctx = StepContext(
+            step, self.config.num_steps, self.ctx.seed, self.config.max_new_tokens, self.config.group_size,
+            services=self.services, mixture=self.collector.mixture,
+        )  # fmt: skip
+        for clock in self.chosen.many("clock"):
+            ctx.max_new_tokens, ctx.group_size = clock.limits(ctx)
+        kl = self.chosen.one("kl")
+        if kl is not None:
+            ctx.kl_coef = self.chosen.one("kl_schedule").coef(ctx, kl.coef)
+            ctx.metrics["kl_coef"] = ctx.kl_coef
+        return ctx
 
-    def _rows(self, groups: list[Group]) -> list[Row]:
-        """This process's share of the rollouts that train: not masked, and not truncated under the overlong filter."""
+    def credit(self, ctx: StepContext, groups: list[Group]) -> list[Group]:
+        """From scored groups to the rollouts that train, with their advantages and weights. The same on every process."""
+        for piece in self.chosen.many("inject"):
+            groups = piece.apply(ctx, groups)
+        self.chosen.one("mixer").mix(ctx, groups)
+        self.chosen.one("advantage").estimate(ctx, groups)
+        for piece in self.chosen.many("weigh"):
+            piece.apply(ctx, groups)
+        for piece in self.chosen.many("resample"):
+            groups = piece.apply(ctx, groups)
+        for slot in ("token_weight", "kl_weight"):
+            for piece in self.chosen.many(slot):
+                piece.apply(ctx, groups)
+        return groups
+
+    def _draw(self, ctx: StepContext, num: int) -> list[Sample]:
+        places = self.chosen.one("sampler").draw(ctx, self.prompts, num)
+        return [self.prompts.samples[place] for place in places]
+
+    def _learn_from(self, ctx: StepContext, collected: Collected) -> None:
+        """What was drawn goes to every piece that keeps count: `observe(ctx, groups)` of sampler, buffers, schedules, reference."""
+        self.prompts.observe(ctx.step, collected.drawn)
+        for piece in self.chosen.made.values():
+            if hasattr(piece, "observe"):
+                piece.observe(ctx, collected.drawn)
+        if self.collector.reference is not None:
+            self.collector.reference.update(ctx.step, self.learner.model)
+
+    def _rows(self, groups: Sequence[Group]) -> list[Row]:
+        """This process's share of the rollouts that train: not masked, with at least one token to train on."""
         live = [
             (group.sample, rollout)
             for group in groups
             for rollout in group.rollouts
-            if not rollout.is_masked and (rollout.finished or not self.settings.overlong_filter)
+            if not rollout.is_masked and rollout.weight and any(rollout.trained())
         ]
         # Apart, so that all processes run the same parts of the model at the same time.
         kinds = ([pair for pair in live if not pair[0].media], [pair for pair in live if pair[0].media])
@@ -126,40 +164,71 @@ class RlLoop:
     def _complete_logprobs(self, rows: list[Row], version: int) -> dict[str, float]:
         """Whatever the pieces declared and the rollouts do not carry yet."""
         temperature, notes = self.config.temperature, {}
-        stale = [row for row in rows if row.rollout.version != version]
+        fresh = [row for row in rows if row.rollout.kind == FRESH]
+        stale = [row for row in fresh if row.rollout.version != version]
         # All processes decide alike: forwards of a sharded model must match.
         num_stale = sum(self.learner.gather(len(stale)))
         if num_stale:
             found = completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
             for row, logprobs in zip(rows, found, strict=True):
-                row.rollout.logprobs = logprobs
+                if row.rollout.kind == FRESH:
+                    row.rollout.logprobs = logprobs
             notes["stale_rollouts"] = float(num_stale)
         elif rows and not self._has_checked:
             precision = self.ctx.build.get("precision", "fp32")
-            notes["sampler_gap"] = check_sampler(rows, self.learner, temperature=temperature, precision=str(precision))
+            notes["sampler_gap"] = check_sampler(fresh, self.learner, temperature=temperature, precision=str(precision))
             self._has_checked = True
-        if "ref_logprobs" in self.settings.needs() and self.settings.kl_in == "loss":
+        kl = self.chosen.one("kl")
+        if kl is not None and kl.place == "loss":
             self.collector.add_reference(rows)
         return notes
 
-    def _update(self, rows: list[Row], step: int, pass_number: int) -> list[Mapping[str, Any]]:
+    def _update(self, ctx: StepContext, rows: list[Row], pass_number: int) -> list[Mapping[str, Any]]:
         """One pass over the rows in `minibatches` optimiser steps. A part without rows is skipped, not trained on nothing."""
         order = list(range(len(rows)))
         if self.config.minibatches > 1:
-            random.Random(f"{self.ctx.seed}-minibatches-{step}-{pass_number}").shuffle(order)
-        objective = PolicyObjective(self.settings, temperature=self.config.temperature)
+            random.Random(f"{self.ctx.seed}-minibatches-{ctx.step}-{pass_number}").shuffle(order)
+        kl = self.chosen.one("kl")
+        kl_coef = ctx.kl_coef if kl is not None and kl.place == "loss" else 0.0
+        objective = PolicyObjective(self.chosen, ctx, temperature=self.config.temperature, kl_coef=kl_coef)
+        rules = self.chosen.many("step_rule")
         updates = []
         for part in range(self.config.minibatches):
             chosen = sorted(order[part :: self.config.minibatches])
-            if not chosen:
+            if not any(self.learner.gather(len(chosen))):
                 self.learner.skip()
                 continue
+            mine = [rows[i] for i in chosen]
+            self._flag(mine, is_first=pass_number == 0 and part == 0)
             batches = [
-                make_batch([rows[i] for i in few], self.learner.loaded.codec, self.learner.device)
-                for few in micro_batches(chosen, self.learner.optim.micro_batch_size)
+                make_batch(few, self.learner.loaded.codec, self.learner.device)
+                for few in micro_batches(mine, self.learner.optim.micro_batch_size)
             ]
-            updates.append(self.learner.step(batches, objective))
+            allows = (lambda norm: all(rule.allows(norm) for rule in rules)) if rules else None
+            updates.append(self.learner.step(batches, objective, allows=allows))
+        if hasattr(self.chosen.one("loss"), "after_pass"):
+            self.chosen.one("loss").after_pass(self.learner)
         return updates
+
+    def _flag(self, rows: list[Row], *, is_first: bool) -> None:
+        """Let the loss choose tokens by what it sees over the whole optimiser step, on all processes."""
+        loss = self.chosen.one("loss")
+        if not hasattr(loss, "flag"):
+            return
+        temperature = self.config.temperature
+        if is_first and all(self.learner.gather(all(row.rollout.kind == FRESH for row in rows))):
+            now = [row.rollout.logprobs for row in rows]
+        else:
+            now = completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
+        own = [
+            (list(logprobs), [row.rollout.advantage] * len(logprobs), [0] * len(logprobs) if row.is_filler else row.rollout.trained())
+            for row, logprobs in zip(rows, now, strict=True)
+        ]
+        shares = self.learner.gather(own)
+        flags = loss.flag([one for share in shares for one in share])
+        start = sum(len(share) for share in shares[: self.learner.rank])
+        for row, chosen in zip(rows, flags[start : start + len(rows)], strict=True):
+            row.flags = chosen
 
     def _checkpoint_if_due(self, done: int, pieces: Mapping[str, Any]) -> None:
         """Every `optim.checkpoint_every` optimiser steps, rounded up to whole RL steps; not after the last."""

@@ -1,4 +1,4 @@
-"""The RL loss as the Learner minimises it: clipped surrogate + KL + entropy bonus, aggregated over the whole step.
+"""The RL loss as the Learner minimises it: policy loss x weights + KL + auxiliary terms, aggregated over the whole step.
 
 Shape letters: B = rollouts, T = token positions (prompt and completion). All [B, T] tensors are aligned with `input_ids`.
 """
@@ -6,18 +6,19 @@ Shape letters: B = rollouts, T = token positions (prompt and completion). All [B
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from factory.stages.models.forward import token_logprobs
+from factory.stages.rl.context import StepContext
 from factory.stages.rl.pieces.aggregate import counts
-from factory.stages.rl.pieces.policy_loss import clipped_surrogate, importance_ratio, negative_entropy
-from factory.stages.rl.pieces.registry import pick
-from factory.stages.rl.presets import RlSettings
+from factory.stages.rl.pieces.policy_loss import importance_ratio
+from factory.stages.rl.presets import Chosen
 from factory.stages.rl.rollouts import Rollout
+from factory.stages.rl.tokens import KIND_CODES, TokenBatch
 
 if TYPE_CHECKING:
     from factory.stages.models.codec import Codec, Encoded
@@ -31,11 +32,13 @@ class Row:
     rollout: Rollout
     is_filler: bool = False
     """True for a copy that only keeps the processes in step: no gradient, not counted."""
+    flags: list[float] = field(default_factory=list)
+    """1 for the tokens that the loss's `flag` chose, one per completion token."""
 
     def encoded(self) -> Encoded:
-        """Prompt and completion as one sequence; the loss mask is 1 exactly on the tokens that the policy wrote."""
+        """Prompt and completion as one sequence; the loss mask is 1 exactly on the tokens that the policy (or a teacher) wrote."""
         ids = [*self.prompt.ids, *self.rollout.ids]
-        return replace(self.prompt, ids=ids, loss_mask=[0] * len(self.prompt.ids) + [1] * len(self.rollout.ids))
+        return replace(self.prompt, ids=ids, loss_mask=[0] * len(self.prompt.ids) + self.rollout.trained())
 
     @property
     def length(self) -> int:
@@ -44,55 +47,82 @@ class Row:
 
 
 def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -> dict[str, Tensor]:
-    """The model's inputs plus `policy_mask`, `old_logprobs`, `ref_logprobs` [B, T] and `advantages` [B], float32."""
+    """The model's inputs, and what `TokenBatch` holds beside the log-probs: float32 [B, T], `kinds` [B] int64."""
     batch = dict(codec.collate([row.encoded() for row in rows], left=False, device=device))
     shape = batch["input_ids"].shape
-    old, ref, is_live = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[0], 1)
-    for b, row in enumerate(rows):
-        span = slice(len(row.prompt.ids), row.length)
-        old[b, span] = torch.tensor(row.rollout.logprobs)
-        if row.rollout.ref_logprobs:
-            ref[b, span] = torch.tensor(row.rollout.ref_logprobs)
-        is_live[b] = not row.is_filler
+
+    def aligned(of: Any, empty: float) -> Tensor:
+        tensor = torch.full(shape, empty)
+        for b, row in enumerate(rows):
+            values = of(row)
+            if values:
+                tensor[b, len(row.prompt.ids) : row.length] = torch.tensor(values, dtype=torch.float32)
+        return tensor.to(device)
+
+    is_live = torch.tensor([[float(not row.is_filler)] for row in rows])
     batch["policy_mask"] = batch["loss_mask"].float() * is_live.to(device)
-    batch["old_logprobs"], batch["ref_logprobs"] = old.to(device), ref.to(device)
-    batch["advantages"] = torch.tensor([row.rollout.advantage for row in rows], device=device)
+    batch["old_logprobs"] = aligned(lambda row: row.rollout.logprobs, 0.0)
+    batch["ref_logprobs"] = aligned(lambda row: row.rollout.ref_logprobs, 0.0)
+    batch["masked_logprobs"] = aligned(lambda row: row.rollout.masked_logprobs, 0.0)
+    batch["advantages"] = aligned(lambda row: row.rollout.token_advantages or [row.rollout.advantage] * len(row.rollout.ids), 0.0)
+    batch["weights"] = aligned(lambda row: _weights(row.rollout), 1.0)
+    batch["kl_weights"] = aligned(lambda row: [row.rollout.kl_weight] * len(row.rollout.ids), 1.0)
+    batch["flags"] = aligned(lambda row: row.flags, 0.0)
+    batch["kinds"] = torch.tensor([KIND_CODES[row.rollout.kind] for row in rows], device=device)
     return batch
 
 
-class PolicyObjective:
-    """An `Objective` of the Learner, put together from the pieces that the settings name."""
+def _weights(rollout: Rollout) -> list[float]:
+    per_token = rollout.token_weights or [1.0] * len(rollout.ids)
+    return [rollout.weight * weight for weight in per_token]
 
-    def __init__(self, settings: RlSettings, *, temperature: float) -> None:
-        self._settings = settings
-        self._temperature = temperature
-        self._aggregate = pick("aggregator", settings.aggregator).function
-        self._kl = pick("kl", settings.kl_estimator).function if settings.kl_coef and settings.kl_in == "loss" else None
+
+class PolicyObjective:
+    """An `Objective` of the Learner, put together from the chosen pieces for one RL step.
+
+    Args:
+        chosen: the pieces. ctx: the step. kl_coef: coefficient of the KL in the loss at this step, 0 for none.
+        temperature: at which the rollouts were sampled.
+    """
+
+    def __init__(self, chosen: Chosen, ctx: StepContext, *, temperature: float, kl_coef: float = 0.0) -> None:
+        self._ctx, self._temperature, self._kl_coef = ctx, temperature, kl_coef
+        self._loss, self._aggregate, self._kl = chosen.one("loss"), chosen.one("aggregator"), chosen.one("kl")
+        self._auxiliary = chosen.many("auxiliary")
+        self._wants_entropy = "entropy" in chosen.needs()
 
     def counts(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
-        """Trained tokens and rollouts of this micro-batch."""
-        return counts(batch["policy_mask"])
+        """Trained tokens and rollouts of this micro-batch, and what the loss itself divides by."""
+        own = self._loss.counts(batch) if hasattr(self._loss, "counts") else {}
+        return {**counts(batch["policy_mask"]), **own}
 
     def loss(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> tuple[Tensor, Mapping[str, float]]:
         """This micro-batch's share of the loss; sums over its trained tokens of clip hits and KL."""
-        settings, mask = self._settings, batch["policy_mask"]
-        wants_entropy = "entropy" in settings.needs()
-        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=wants_entropy)
-        surrogate = clipped_surrogate(
-            logp, batch["old_logprobs"], batch["advantages"],
-            eps_low=settings.eps_low, eps_high=settings.eps_high, dual_clip=settings.dual_clip,
+        tokens = self.tokens(model, batch, totals)
+        surrogate = self._loss(tokens)
+        per_token = surrogate.loss * tokens.weights
+        sums: dict[str, float] = {}
+        for name in ("clipped_low", "clipped_high"):
+            hits = getattr(surrogate, name)
+            if hits is not None:
+                sums[name] = float((hits * tokens.mask).sum())
+        if self._kl is not None and self._kl_coef:
+            kl = self._kl(tokens.logp, tokens.ref)
+            if self._kl.unbiased:
+                kl = kl * importance_ratio(tokens.logp, tokens.old)
+            per_token = per_token + self._kl_coef * tokens.kl_weights * kl
+            sums["kl_sum"] = float((kl * tokens.mask).detach().sum())
+        for term in self._auxiliary:
+            added = term(self._ctx, tokens)
+            per_token = per_token + added
+            sums[f"auxiliary/{term.key}"] = float((added * tokens.mask).detach().sum())
+        return self._aggregate(per_token, tokens.mask, totals, max_length=self._ctx.max_new_tokens), sums
+
+    def tokens(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> TokenBatch:
+        """Run the model on a micro-batch and line everything up for the pieces."""
+        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=self._wants_entropy)
+        return TokenBatch(
+            logp=logp, old=batch["old_logprobs"], ref=batch["ref_logprobs"], masked=batch["masked_logprobs"],
+            mask=batch["policy_mask"], advantages=batch["advantages"], weights=batch["weights"], kl_weights=batch["kl_weights"],
+            flags=batch["flags"], kinds=batch["kinds"], totals=totals, entropy=entropy,
         )  # fmt: skip
-        per_token = surrogate.loss
-        sums = {
-            "clipped_low": float((surrogate.clipped_low * mask).sum()),
-            "clipped_high": float((surrogate.clipped_high * mask).sum()),
-        }
-        if self._kl is not None:
-            kl = self._kl(logp, batch["ref_logprobs"])
-            if settings.kl_unbiased:
-                kl = kl * importance_ratio(logp, batch["old_logprobs"])
-            per_token = per_token + settings.kl_coef * kl
-            sums["kl_sum"] = float((kl * mask).detach().sum())
-        if entropy is not None:
-            per_token = per_token + settings.entropy_coef * negative_entropy(entropy)
-        return self._aggregate(per_token, mask, totals, max_length=settings.max_new_tokens), sums

@@ -1,117 +1,187 @@
-"""Named sets of pieces, one table row each, and how a config becomes the settings of a run.
-
-A preset with an override is no longer the paper's method; `RlSettings.overridden` says so in the plan and the log.
-"""
+"""Named sets of pieces, one row of presets.yaml each, and how a config becomes the pieces of a run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from factory.errors import ConfigError, near_miss
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.pieces.registry import NEEDS, Piece, pick
-from factory.stages.rl.pieces.supply import Supply
+from factory.stages.rl.pieces.catalogue import find, make
+from factory.stages.rl.pieces.needs import NEEDS
+from factory.stages.rl.pieces.piece import SLOTS, Piece
+
+FILE = Path(__file__).with_name("presets.yaml")
+
+DEFAULTS: Mapping[str, str] = {
+    "sampler": "shuffled", "supply": "fixed", "format": "pack", "mixer": "weighted", "advantage": "group_std", "loss": "clip",
+    "aggregator": "seq_mean_token_mean", "kl_schedule": "constant", "reference": "start",
+}  # fmt: skip
+"""What stands in a slot that holds exactly one piece, when neither preset nor config names one."""
+
+Named = dict[str, dict[str, dict[str, Any]]]
+"""slot -> piece name -> settings."""
 
 
 @dataclass(frozen=True)
-class RlSettings:
-    """All choices made: what one RL step does."""
+class Preset:
+    """One row of presets.yaml with what it extends already merged in."""
+
+    name: str
+    title: str
+    source: str
+    note: str
+    pieces: Named
+
+
+@cache
+def presets() -> Mapping[str, Preset]:
+    """All presets by name. Raises ConfigError when the file extends in a circle or names an unknown piece."""
+    rows = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+    def whole(name: str, seen: tuple[str, ...] = ()) -> Named:
+        if name in seen or name not in rows:
+            raise ConfigError(f"{FILE.name}: '{name}' extends itself or is not there ({' -> '.join([*seen, name])}).")
+        parent = rows[name].get("extends")
+        return changed_by(whole(parent, (*seen, name)) if parent else {}, rows[name].get("pieces") or {})
+
+    return {
+        name: Preset(name, row["title"], row["source"], " ".join((row.get("note") or "").split()), whole(name))
+        for name, row in rows.items()
+    }
+
+
+def changed_by(pieces: Named, changes: Mapping[str, Any]) -> Named:
+    """Lay changes over a set of pieces: in a slot for one, another name replaces; in a slot for many, it joins.
+
+    Raises:
+        ConfigError: unknown slot or piece, or a form that is neither a name nor a mapping.
+    """
+    result = {slot: {name: dict(settings) for name, settings in own.items()} for slot, own in pieces.items()}
+    for slot, wanted in changes.items():
+        if slot not in SLOTS:
+            find(slot, "")
+        own = result.setdefault(slot, {})
+        if wanted is None:
+            own.clear()
+            continue
+        for name, settings in _by_name(slot, wanted).items():
+            find(slot, name)
+            if settings is None:
+                own.pop(name, None)
+                continue
+            if not isinstance(settings, Mapping):
+                raise ConfigError(f"rl: pieces.{slot}.{name} must map settings to values, got {settings!r}.")
+            if not SLOTS[slot].is_many and name not in own:
+                own.clear()
+            own[name] = {**own.get(name, {}), **settings}
+    return result
+
+
+def _by_name(slot: str, wanted: Any) -> Mapping[str, Any]:
+    if isinstance(wanted, str):
+        return {wanted: {}}
+    if not isinstance(wanted, Mapping):
+        raise ConfigError(f"rl: pieces.{slot} must be a piece's name or a mapping of pieces, got {wanted!r}.")
+    added = [name for name, settings in wanted.items() if settings is not None]
+    if not SLOTS[slot].is_many and len(added) > 1:
+        raise ConfigError(f"rl: pieces.{slot} holds one piece, got {' and '.join(map(str, added))}. Name one.")
+    return wanted
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The pieces of one run, made and checked."""
 
     preset: str
-    overridden: tuple[str, ...]
-    advantage: str
-    std_eps: float
-    aggregator: str
-    eps_low: float
-    eps_high: float
-    dual_clip: float
-    kl_coef: float
-    kl_estimator: str
-    kl_in: str
-    kl_unbiased: bool
-    entropy_coef: float
-    drop_equal: bool
-    oversample: float
-    max_refills: int
-    on_spent: str
-    overlong_filter: bool
-    overlong_cache: int
-    overlong_factor: float
-    max_new_tokens: int
-    wanted_groups: int
+    changed: tuple[str, ...]
+    """What the config changed in the preset, as `slot.piece.setting=value`."""
+    made: Mapping[str, Any]
+    """`slot.name` -> instance, in catalogue order."""
+    records: Mapping[str, Piece]
 
-    def pieces(self) -> tuple[Piece, ...]:
-        """The pieces of this run. A KL piece is there only with a coefficient above 0."""
-        chosen = [pick("advantage", self.advantage), pick("loss", "clip"), pick("aggregator", self.aggregator)]
-        kl = pick("kl", self.kl_estimator)
-        if self.kl_coef:
-            chosen.append(kl)
-        if self.entropy_coef:
-            chosen.append(pick("bonus", "entropy"))
-        return tuple(chosen)
+    def one(self, slot: str) -> Any:
+        """The piece of a slot that holds one; None when it is empty."""
+        return next(iter(self.many(slot)), None)
+
+    def many(self, slot: str) -> tuple[Any, ...]:
+        """The pieces of a slot, in catalogue order."""
+        return tuple(instance for key, instance in self.made.items() if self.records[key].slot == slot)
+
+    def has(self, key: str) -> bool:
+        """True when the piece `slot.name` is in use."""
+        return key in self.made
 
     def needs(self) -> frozenset[str]:
-        """Union of what the pieces need; keys of `NEEDS`."""
-        return frozenset[str]().union(*(piece.needs for piece in self.pieces()))
+        """Union of what the pieces need; keys of `NEEDS`. The reference slot counts only when something needs a reference."""
+        return frozenset[str]().union(*(record.needs for record in self.records.values()))
 
     def extra_forwards(self) -> float:
         """Forwards per trained token beside the one of the update."""
         return sum(NEEDS[need].extra_forwards for need in self.needs())
 
-    def keeps_reference(self) -> bool:
-        """True when a reference model is needed."""
-        return any(NEEDS[need].keeps_reference for need in self.needs())
+    def copies_of_weights(self) -> float:
+        """Copies of the policy's weights beside the policy."""
+        return sum(NEEDS[need].copies_of_weights for need in self.needs())
 
-    def supply(self) -> Supply:
-        """How the step's prompts are drawn."""
-        return Supply(self.wanted_groups, self.oversample, self.max_refills, self.drop_equal, self.on_spent)
-
-
-_GRPO = {
-    "advantage": "group_std", "std_eps": 1e-6, "aggregator": "seq_mean_token_mean",
-    "eps_low": 0.2, "eps_high": 0.2, "dual_clip": 0.0,
-    "kl_coef": 0.0, "kl_estimator": "k3", "kl_in": "loss", "kl_unbiased": False, "entropy_coef": 0.0,
-    "drop_equal": False, "oversample": 1.0, "max_refills": 0, "on_spent": "train_smaller",
-    "overlong_filter": False, "overlong_cache_share": 0.0, "overlong_factor": 0.5,
-}  # fmt: skip
-
-PRESETS: dict[str, Mapping[str, Any]] = {
-    # The KL term is off: most work since runs without it, and it costs a reference model. kl_coef=0.04 is the paper's.
-    "grpo": _GRPO,
-    "dr_grpo": {**_GRPO, "advantage": "group_mean", "aggregator": "constant_length"},
-    # The paper's L_max 20480 and cache 4096 are kept as a share of max_new_tokens; its rewards span [-1, 1], ours [0, 1],
-    # so the punishment's factor 1 becomes 0.5. Ten draws in all, as in its released settings.
-    "dapo": {
-        **_GRPO, "aggregator": "token_mean", "eps_high": 0.28, "drop_equal": True, "max_refills": 9, "on_spent": "error",
-        "overlong_filter": True, "overlong_cache_share": 0.2,
-    },
-    # DAPO's loss with twice the prompts in place of refills: the cost of a step is known beforehand. Overlong pieces off,
-    # because short answers of small models are cut by loops that should be unlearned.
-    "dapo_oversample": {**_GRPO, "aggregator": "token_mean", "eps_high": 0.28, "drop_equal": True, "oversample": 2.0},
-}  # fmt: skip
+    def stateful(self) -> dict[str, Any]:
+        """Pieces with a state, by key: what a checkpoint has to hold."""
+        return {key: instance for key, instance in self.made.items() if hasattr(instance, "state_dict")}
 
 
-def resolve(config: RlConfig) -> RlSettings:
-    """The preset's row with the config's own values on top. Raises ConfigError for an unknown preset or a bad value."""
-    if config.preset not in PRESETS:
+def resolve(config: RlConfig) -> Chosen:
+    """The preset's row with the config's changes on top, each piece made new.
+
+    Raises:
+        ConfigError: unknown preset, slot, piece or setting; a missing required setting; a value that a piece refuses.
+    """
+    known = presets()
+    if config.preset not in known:
         raise ConfigError(
-            f"rl: preset={config.preset!r} is not known.{near_miss(config.preset, PRESETS)} Choose one of: {', '.join(PRESETS)}."
+            f"rl: preset={config.preset!r} is not known.{near_miss(config.preset, known)} Choose one of: {', '.join(known)}."
         )
-    values = dict(PRESETS[config.preset])
-    values["overlong_cache"] = round(values.pop("overlong_cache_share") * config.max_new_tokens)
-    own = {f.name: getattr(config, f.name) for f in fields(RlConfig) if f.name in values and getattr(config, f.name) is not None}
-    # Two answers to the same problem: naming one explicitly switches the preset's other off (naming both is refused in `plan`).
-    if own.get("oversample", 1.0) > 1.0 and "max_refills" not in own:
-        values |= {"max_refills": 0, "on_spent": "train_smaller"}
-    if own.get("max_refills", 0) > 0 and "oversample" not in own:
-        values["oversample"] = 1.0
-    changed = tuple(sorted(key for key, value in own.items() if value != values[key]))
-    settings = RlSettings(
-        preset=config.preset, overridden=changed, max_new_tokens=config.max_new_tokens,
-        wanted_groups=config.prompts_per_step, **(values | own),
-    )  # fmt: skip
-    settings.pieces()
-    settings.supply()
-    return settings
+    start = known[config.preset].pieces
+    named = changed_by(start, config.pieces)
+    for slot, default in DEFAULTS.items():
+        if not named.get(slot):
+            named[slot] = {default: {}}
+    keys = {f"{slot}.{name}": (slot, name) for slot in SLOTS for name in named.get(slot, {})}
+    records = {key: find(*place) for key, place in keys.items()}
+    order = _catalogue_order(keys)
+    made = {key: make(*keys[key], named[keys[key][0]][keys[key][1]]) for key in order}
+    return Chosen(config.preset, _changes(start, named), made, {key: records[key] for key in order})
+
+
+def _catalogue_order(keys: Mapping[str, Any]) -> list[str]:
+    from factory.stages.rl.pieces.catalogue import pieces
+
+    return [key for key in pieces() if key in keys]
+
+
+def _changes(start: Named, named: Named) -> tuple[str, ...]:
+    """What differs from the preset, one line each."""
+    lines: list[str] = []
+    for slot in SLOTS:
+        before, after = start.get(slot, {}), named.get(slot, {})
+        if not before and list(after) == [DEFAULTS.get(slot)] and not any(after.values()):
+            continue
+        lines += [f"without {slot}.{name}" for name in before if name not in after and SLOTS[slot].is_many]
+        for name, settings in after.items():
+            if name not in before:
+                lines.append(f"{slot}={name}")
+            old = before.get(name, {})
+            lines += [f"{slot}.{name}.{key}={_text(value)}" for key, value in settings.items() if old.get(key, _ABSENT) != value]
+    return tuple(lines)
+
+
+_ABSENT = object()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from factory.rewards.mixture import Mixture
 from factory.stages.rl.pieces.advantage import has_spread
 from factory.stages.rl.pieces.supply import Collected
-from factory.stages.rl.rollouts import Group, Rollout
+from factory.stages.rl.rollouts import FRESH, Group, Rollout
 
 FILE_NAME = "rollouts.jsonl"
 KEPT_GROUPS, KEPT_ROLLOUTS, KEPT_CHARACTERS = 4, 2, 2000
@@ -25,14 +25,10 @@ def mean(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def is_right(rollout: Rollout, task: str, mixture: Mixture) -> bool:
-    """True when the verifier with the largest weight said `ok` (ties: the first in the manifest)."""
-    weights = mixture.of(task).weights
-    return rollout.reward is not None and rollout.reward.statuses[max(weights, key=lambda name: weights[name])] == "ok"
-
-
-def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, float]:
+def rollout_figures(collected: Collected, trained: Sequence[Group] = ()) -> dict[str, float]:
     """Figures of all rollouts that were drawn, kept or not; a figure with nothing to average is left out.
+
+    `trained`: the groups after injection and resampling; `replay_share` is their share of rollouts not sampled in this step.
 
     `reward` and `reward/<verifier>` are means over unmasked rollouts, before shaping. Lengths are in tokens, shares in [0, 1].
     `kl` is there when it is part of the reward (nats per token, k1).
@@ -42,8 +38,8 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
     live = [(group, rollout) for group, rollout in pairs if not rollout.is_masked]
     right: dict[bool, list[int]] = {True: [], False: []}
     parts: dict[str, list[float]] = defaultdict(list)
-    for group, rollout in live:
-        right[is_right(rollout, group.sample.task, mixture)].append(len(rollout.ids))
+    for _, rollout in live:
+        right[rollout.right].append(len(rollout.ids))
         for name, score in rollout.reward.parts.items():
             parts[name].append(score)
     with_entropy = [rollout for rollout in rollouts if rollout.entropy is not None]
@@ -51,7 +47,8 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
     found = {
         "reward": mean(rollout.value for _, rollout in live),
         **{f"reward/{name}": mean(scores) for name, scores in sorted(parts.items())},
-        "shaping": mean(rollout.shaping for _, rollout in live),
+        "shaping": mean(math.fsum(rollout.shaping.values()) for _, rollout in live),
+        **_shaping(live), "replay_share": mean(r.kind != FRESH for group in trained for r in group.rollouts),
         "zero_advantage_share": mean(not has_spread(group.values()) for group in collected.drawn),
         "masked_share": mean(rollout.is_masked for rollout in rollouts),
         "truncated_share": mean(not rollout.finished for rollout in rollouts),
@@ -62,6 +59,12 @@ def rollout_figures(collected: Collected[Group], mixture: Mixture) -> dict[str, 
         "generated_tokens": sum(len(rollout.ids) for rollout in rollouts), "kl": _mean_kl(rollouts),
     }  # fmt: skip
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _shaping(live: Sequence[tuple[Group, Rollout]]) -> dict[str, float | None]:
+    """Mean of every added reward term, `shaping/<piece>`."""
+    names = sorted({name for _, rollout in live for name in rollout.shaping})
+    return {f"shaping/{name}": mean(rollout.shaping.get(name, 0.0) for _, rollout in live) for name in names}
 
 
 def _mean_kl(rollouts: Sequence[Rollout]) -> float | None:
@@ -82,6 +85,8 @@ def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "lr": updates[-1]["lr"], "tokens": tokens, "updates": float(len(updates)),
         "clip_share": share["clipped_low"] + share["clipped_high"],
         "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
+        **{name: sum(u.get(name, 0.0) for u in updates) / max(tokens, 1.0) for name in sorted(updates[0]) if name.startswith("auxiliary/")},
+        **({"skipped_updates": sum(u["skipped"] for u in updates)} if any("skipped" in u for u in updates) else {}),
     }  # fmt: skip
     return found | ({"kl": share["kl_sum"]} if any("kl_sum" in u for u in updates) else {})
 
@@ -122,7 +127,7 @@ def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:
     return {
         "step": step, "sample": group.sample.id, "task": group.sample.task, "prompt": group.sample.text()[:KEPT_CHARACTERS],
         "completion": rollout.text[:KEPT_CHARACTERS],
-        "value": rollout.value, "shaping": rollout.shaping, "advantage": rollout.advantage,
+        "value": rollout.value, "shaping": math.fsum(rollout.shaping.values()), "kind": rollout.kind, "advantage": rollout.advantage,
         "tokens": len(rollout.ids), "finished": rollout.finished, "masked": rollout.is_masked, "version": rollout.version,
         "parts": dict(reward.parts) if reward else {}, "statuses": dict(reward.statuses) if reward else {},
         "reasons": dict(reward.reasons) if reward else {},

@@ -1,21 +1,29 @@
 """The data of an RL step: requests go to an engine, rollouts come back, groups are scored. No torch.
 
-Everything else in the stage is a function of these. A rollout crosses process borders (gather), so it is plain data;
-its prompt and sample stay behind and are found again by its place among the step's draws.
+Everything else in the stage is a function of these. A rollout crosses process borders (gather) and is stored in replay
+buffers, so it is plain data; its prompt and sample stay behind and are found again by its place, or by the sample's id.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from factory.contracts import Sample
+from factory.contracts import Media, Sample
+from factory.rewards.mixture import Reward
 
 if TYPE_CHECKING:
-    from factory.rewards.mixture import Reward
     from factory.stages.models.codec import Encoded
+
+FRESH, REPLAY, DEMO, EDITED = "fresh", "replay", "demo", "edited"
+KINDS = (FRESH, REPLAY, DEMO, EDITED)
+"""Where a rollout comes from: sampled in this step, stored earlier, written by a teacher, or sampled and then changed."""
+
+TRAINED_ROLES = ("policy", "demo")
+"""Who wrote a span that is trained on. Spans `injected` (by a hook) and `tool` (an environment's answer) never are."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,18 @@ class Request:
     """Token ids (and image patches) of the rendered prompt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens `start` to `end` (exclusive) of a completion, and who wrote them."""
+
+    start: int
+    end: int
+    role: str
+
+
 @dataclass(slots=True)
 class Rollout:
-    """One sampled completion. All its tokens were written by the policy."""
+    """One completion of one prompt, and what the step's pieces have found out about it."""
 
     place: int
     """Which prompt of the draw."""
@@ -51,7 +68,8 @@ class Rollout:
     ids: list[int]
     """Completion tokens, with the end-of-turn token when it finished."""
     logprobs: list[float]
-    """Sampler's log-probability of each token, nats: at the sampling temperature, before top-p and top-k cut anything."""
+    """Log-probability of each token under the policy that sampled it, nats: at the sampling temperature, before top-p and
+    top-k cut anything. A demonstration has 0 (probability 1); tokens nobody sampled have 0 too."""
     finished: bool
     """False: cut by max_new_tokens."""
     version: int
@@ -59,26 +77,91 @@ class Rollout:
     entropy: float | None = None
     """Mean entropy of the sampling distribution over its tokens, nats."""
     text: str = ""
+    kind: str = FRESH
+    spans: list[Span] = field(default_factory=list)
+    """Who wrote which tokens; empty: the policy wrote all."""
+    images: list[Media] = field(default_factory=list)
+    """Images that an environment put into the completion, in the order of their image tokens."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """What the format read from the text."""
     reward: Reward | None = None
-    shaping: float = 0.0
-    """Overlong punishment and KL, added to the reward."""
+    right: bool = False
+    """True when the verifier that weighs most in its task said `ok`."""
+    outcome: float | None = None
+    """Set by a piece that replaces the mixture's scalar (a vote, a stored result)."""
+    shaping: dict[str, float] = field(default_factory=dict)
+    """Terms added to the reward, by the piece that set them."""
+    mixed: float | None = None
+    """Set by the mixer; the advantage is made from it."""
     ref_logprobs: list[float] = field(default_factory=list)
+    masked_logprobs: list[float] = field(default_factory=list)
+    """Log-probs with part of the image masked."""
     advantage: float = 0.0
+    token_advantages: list[float] = field(default_factory=list)
+    """One per token where an estimator gives credit token by token; empty: `advantage` for all."""
+    token_weights: list[float] = field(default_factory=list)
+    """Factors of the policy term, token by token; empty: 1 for all."""
+    weight: float = 1.0
+    """Factor of the whole rollout's policy term (mixed objectives)."""
+    kl_weight: float = 1.0
+    """Factor of the KL coefficient."""
 
     @property
     def is_masked(self) -> bool:
         """True when a verifier failed on it: not in the group's statistics, not in the loss."""
-        return self.reward is None or self.reward.masked
+        return self.outcome is None and (self.reward is None or self.reward.masked)
 
     @property
     def value(self) -> float | None:
-        """The mixture's scalar, None when masked."""
+        """The mixture's scalar (or what replaced it), None when masked. Filters look at this: shaping makes no group useful."""
+        if self.outcome is not None:
+            return self.outcome
         return None if self.is_masked else self.reward.value
 
     @property
     def score(self) -> float | None:
-        """What the advantage is made from: value plus shaping."""
-        return None if self.is_masked else self.reward.value + self.shaping
+        """What the advantage is made from: the mixer's scalar, else value plus shaping. None when masked."""
+        if self.is_masked:
+            return None
+        return self.mixed if self.mixed is not None else self.value + math.fsum(self.shaping.values())
+
+    @property
+    def length(self) -> int:
+        """Tokens that the policy (or a teacher) wrote."""
+        return sum(self.trained()) if self.spans else len(self.ids)
+
+    def trained(self) -> list[int]:
+        """1 for each token that may be trained on, 0 for what a hook or an environment put in. [len(ids)]"""
+        if not self.spans:
+            return [1] * len(self.ids)
+        mask = [0] * len(self.ids)
+        for span in self.spans:
+            if span.role in TRAINED_ROLES:
+                mask[span.start : span.end] = [1] * (span.end - span.start)
+        return mask
+
+    def stored(self) -> dict[str, Any]:
+        """What a replay buffer keeps, as JSON data; step-specific results are left out."""
+        row = {name: getattr(self, name) for name in _STORED}
+        return row | {
+            "spans": [[s.start, s.end, s.role] for s in self.spans],
+            "images": [image.to_json() for image in self.images],
+            "reward": asdict(self.reward) if self.reward else None,
+            "value": self.value,
+        }
+
+    @classmethod
+    def restored(cls, row: Mapping[str, Any], *, place: int, index: int, kind: str = REPLAY) -> Rollout:
+        """Inverse of `stored`, as a member of another group. Its old log-probs are those it was sampled with."""
+        rollout = cls(place=place, index=index, kind=kind, **{name: row[name] for name in _STORED})
+        rollout.spans = [Span(*span) for span in row["spans"]]
+        rollout.images = [Media.from_json(image) for image in row["images"]]
+        rollout.reward = Reward(**row["reward"]) if row["reward"] else None
+        rollout.outcome = row["value"]
+        return rollout
+
+
+_STORED = ("ids", "logprobs", "finished", "version", "entropy", "text", "fields", "right", "shaping")
 
 
 @dataclass
@@ -89,12 +172,27 @@ class Group:
     rollouts: list[Rollout]
 
     def values(self) -> list[float | None]:
-        """Mixture scalars, None where masked. The filter looks at these: shaping alone never makes a group useful."""
+        """Mixture scalars, None where masked."""
         return [rollout.value for rollout in self.rollouts]
 
     def scores(self) -> list[float | None]:
-        """Values with shaping, None where masked."""
+        """What the advantage is made from, None where masked."""
         return [rollout.score for rollout in self.rollouts]
+
+    def live(self) -> list[Rollout]:
+        """Rollouts whose verifiers did not fail."""
+        return [rollout for rollout in self.rollouts if not rollout.is_masked]
+
+    def pass_rate(self) -> float | None:
+        """Share of live rollouts that are right; None without live ones."""
+        live = self.live()
+        return sum(rollout.right for rollout in live) / len(live) if live else None
+
+
+def copied(rollout: Rollout) -> Rollout:
+    """A copy that pieces may change without touching the original."""
+    changed = {f.name: type(v)(v) for f in fields(rollout) if isinstance(v := getattr(rollout, f.name), list | dict)}
+    return replace(rollout, **changed)
 
 
 def regroup(samples: Sequence[Sample], rollouts: Sequence[Rollout]) -> list[Group]:

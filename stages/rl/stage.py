@@ -13,8 +13,9 @@ from factory.stages.models.facts import memory_bytes
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check
 from factory.stages.rl.engines import check_engine, make_engine
-from factory.stages.rl.pieces.registry import NEEDS
-from factory.stages.rl.presets import RlSettings, resolve
+from factory.stages.rl.pieces.needs import NEEDS
+from factory.stages.rl.presets import Chosen, resolve
+from factory.stages.rl.prompts import stage_read, training_prompts
 
 PROMPT_TOKENS = 48
 """Assumed text tokens of one prompt, for the plan's estimate only."""
@@ -30,9 +31,9 @@ class RlStage:
 
     def plan(self, name: str, config: RlConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]) -> StagePlan:
         """Resolve the preset, refuse contradictions, add up what the pieces need. Pure."""
-        settings = resolve(config)
+        chosen = resolve(config)
         launch = build.get("launch") or {}
-        notes = check(name, config, settings, launch)
+        notes = check(name, config, chosen, launch)
         check_engine(config.engine)
         if "samples" not in pack.manifest.provides:
             raise ConfigError(
@@ -47,20 +48,21 @@ class RlStage:
                 f"model's context of {facts.context}. Lower max_new_tokens."
             )
         rows = config.prompts_per_step * config.group_size
-        first_draw, draws = settings.supply().first_draw(), 1 + settings.max_refills
-        memory, formula = self._memory(config, settings, facts, build, rows, prompt_tokens)
+        supply = chosen.one("supply")
+        first_draw, draws = supply.first_draw(config.prompts_per_step), 1 + supply.max_refills
+        memory, formula = self._memory(config, chosen, facts, build, rows, prompt_tokens)
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.samples,
             num_steps=config.num_steps * config.updates_per_rollout * config.minibatches,
             num_tokens=config.num_steps * config.updates_per_rollout * rows * (prompt_tokens + config.max_new_tokens),
             num_generated_tokens=config.num_steps * draws * first_draw * config.group_size * config.max_new_tokens,
             peak_memory_bytes=memory, memory_formula=formula, outputs=("model", "metrics.jsonl", "rollouts.jsonl"),
-            notes=(_title(settings), *_need_notes(settings), *_refill_notes(settings), *notes),
+            notes=(_title(chosen), *_need_notes(chosen), *_refill_notes(supply.max_refills), *notes),
         )  # fmt: skip
 
     @staticmethod
     def _memory(
-        config: RlConfig, settings: RlSettings, facts: ModelFacts, build: Mapping[str, Any], rows: int, prompt_tokens: int
+        config: RlConfig, chosen: Chosen, facts: ModelFacts, build: Mapping[str, Any], rows: int, prompt_tokens: int
     ) -> tuple[int, str]:
         launch = build.get("launch") or {}
         processes = int(launch.get("processes", 1))
@@ -72,11 +74,18 @@ class RlStage:
             gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=int(launch.get("zero_stage", -1)),
             processes=processes,
         )  # fmt: skip
-        if settings.keeps_reference() and config.adapter.kind.value == "none":
+        copies = chosen.copies_of_weights() if config.adapter.kind.value == "none" else 0.0
+        if copies:
             width = 2 if precision == "bf16" else 4
-            memory += facts.num_params * width
-            formula += f" + reference {facts.num_params:,} x {width} B"
+            memory += round(facts.num_params * width * copies)
+            formula += f" + reference {copies:g} x {facts.num_params:,} x {width} B"
         return memory, formula
+
+    @staticmethod
+    def reads(config: RlConfig) -> tuple[str, ...]:
+        """Earlier stages whose files this one reads."""
+        stage = stage_read(config)
+        return (*config.reads, *([stage] if stage and stage not in config.reads else []))
 
     def run(self, config: RlConfig, ctx: RunContext) -> Outputs:
         """Load, train, save. Writes the model, metrics.jsonl, rollouts.jsonl and checkpoints under `ctx.workdir`.
@@ -89,31 +98,35 @@ class RlStage:
         from factory.stages.learner import Learner
         from factory.stages.models.load import load
         from factory.stages.rl.collector import Collector
-        from factory.stages.rl.logprobs import Reference
+        from factory.stages.rl.logprobs import make_reference
         from factory.stages.rl.loop import RlLoop
-        from factory.stages.rl.pieces.sampler import PromptSampler
+        from factory.stages.rl.pool import PromptPool
         from factory.stages.rl.record import RolloutLog
         from factory.stages.rl.rollouts import Sampling
+        from factory.stages.rl.services import RunServices
 
-        settings = resolve(config)
-        check(ctx.stage, config, settings, ctx.build.get("launch") or {})
-        samples = list(ctx.pack.samples("train", ctx.seed, replace(ctx.request, limit=config.samples)))
-        sampler = PromptSampler(samples, seed=ctx.seed)
+        chosen = resolve(config)
+        check(ctx.stage, config, chosen, ctx.build.get("launch") or {})
+        found = training_prompts(config, ctx)
+        prompts = PromptPool(found.samples, keeps=[piece.keeps for piece in chosen.many("pool")], offline=found.pass_rates)
         mixture = Mixture(ctx.pack.manifest.tasks, ctx.build.get("mixture") or {}, known=ctx.pack.verifiers())
         loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
-        reference = Reference(loaded) if settings.keeps_reference() else None
+        reference = make_reference(loaded, chosen)
         total = config.num_steps * config.updates_per_rollout * config.minibatches
         learner = Learner.from_context(loaded, config.optim, total, ctx)
         engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation)
+        sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
         try:
             with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
                 collector = Collector(
-                    learner=learner, engine=engine, pool=pool, mixture=mixture, settings=settings, reference=reference,
-                    sampling=Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k),
-                    seed=ctx.seed, context=learner.max_context,
+                    learner=learner, engine=engine, pool=pool, mixture=mixture, chosen=chosen, reference=reference,
+                    sampling=sampling, seed=ctx.seed, context=learner.max_context,
                 )  # fmt: skip
+                services = RunServices(
+                    learner, engine, reference, collector.prompt, collector.verify, sampling, ctx.seed, found.demonstrations
+                )
                 rollout_log = RolloutLog(ctx.workdir, is_main=learner.is_main)
-                figures = RlLoop(config, settings, learner, collector, sampler, rollout_log, ctx).run()
+                figures = RlLoop(config, chosen, learner, collector, prompts, rollout_log, services, ctx).run()
                 verdicts = pool.counts()
         finally:
             engine.close()
@@ -123,17 +136,16 @@ class RlStage:
         return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl"))
 
 
-def _title(settings: RlSettings) -> str:
-    if not settings.overridden:
-        return f"preset {settings.preset}"
-    return f"preset {settings.preset}, changed: " + ", ".join(f"{key}={getattr(settings, key)}" for key in settings.overridden)
+def _title(chosen: Chosen) -> str:
+    changed = f", changed: {', '.join(chosen.changed)}" if chosen.changed else ""
+    return f"preset {chosen.preset}{changed}"
 
 
-def _need_notes(settings: RlSettings) -> tuple[str, ...]:
-    return tuple(NEEDS[need].note for need in sorted(settings.needs()))
+def _need_notes(chosen: Chosen) -> tuple[str, ...]:
+    return tuple(NEEDS[need].note for need in sorted(chosen.needs()))
 
 
-def _refill_notes(settings: RlSettings) -> tuple[str, ...]:
-    if not settings.max_refills:
+def _refill_notes(max_refills: int) -> tuple[str, ...]:
+    if not max_refills:
         return ()
-    return (f"generated tokens are for {settings.max_refills} refills in every step; most steps need one or two",)
+    return (f"generated tokens are for {max_refills} refills in every step; most steps need one or two",)

@@ -19,5 +19,10 @@ class SftConfig(TrainStageConfig):
     """Lessons per optimiser step, over all processes."""
     max_length: int = 2048
     """Tokens of prompt and response together. The end of a longer lesson is cut off and counted; one with images is refused."""
+    lessons_from: str = ""
+    """Where the lessons come from: empty for the pack, an earlier stage that writes lessons (`select`), or a lessons.jsonl (`./x`).
+    With `start: base` this is OpenVLThinker's round: the base learns anew from what its own successor answered right."""
+    mix_pack: float = 0.0
+    """Share of the lessons that are the pack's own, mixed into those of `lessons_from` (expert traces beside self-distillation)."""
     cache_items: int = 20_000
     """Encoded lessons kept in memory; lower it for large images."""

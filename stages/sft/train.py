@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from factory.contracts import Lesson, Outputs, RunContext
@@ -17,6 +16,7 @@ from factory.stages.models.load import load
 from factory.stages.objectives import Filler, TokenNLL
 from factory.stages.packing import cut
 from factory.stages.sft.config import SftConfig
+from factory.stages.sft.lessons import gather_lessons
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ def train(config: SftConfig, ctx: RunContext) -> Outputs:
         DataError: no lessons, an unreadable one, or one whose prompt alone is too long.
         TrainingError: loss or gradient not finite.
     """
-    lessons = list(ctx.pack.lessons("train", ctx.seed, replace(ctx.request, limit=config.lessons)))[: config.lessons]
-    if len(lessons) < config.lessons:
+    lessons, sources = gather_lessons(config, ctx)
+    if len(lessons) < config.lessons and not config.lessons_from:
         log.warning("%d lessons found, %d asked for; all of them are used", len(lessons), config.lessons)
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     order = DataOrder(len(lessons), config.epochs, config.batch_size, ctx.seed)
@@ -54,7 +54,7 @@ def train(config: SftConfig, ctx: RunContext) -> Outputs:
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
     learner.drop_checkpoints()
-    metrics = {"last_step": figures, "num_lessons": len(lessons), "num_steps": order.num_steps}
+    metrics = {"last_step": figures, "num_lessons": len(lessons), "num_steps": order.num_steps, "lessons_by_source": sources}
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))
 
 

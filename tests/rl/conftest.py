@@ -54,8 +54,9 @@ def run_stage(base, tmp_path):
 
         optim = {"lr": 1e-3, "warmup_steps": 0, "checkpoint_every": 2, "weight_decay": 0.0}
         optim.update(changes.pop("optim", {}))
+        changes.setdefault("preset", "grpo")
         config = RlConfig(
-            **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "oversample": 1.0, "group_size": 8, "max_new_tokens": 6}
+            **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "group_size": 8, "max_new_tokens": 6}
             | changes,
             optim=OptimConfig(**optim),
         )

@@ -26,7 +26,7 @@ def main(base: Path, workdir: Path, recording: Path) -> None:
         max_new_tokens=6,
         engine=f"recorded:{recording}",
         optim=OptimConfig(lr=1e-3, warmup_steps=0, weight_decay=0.0, checkpoint_every=0),
-        kl_coef=0.05,
+        pieces={"kl": {"k3": {"coef": 0.05}}},
     )
     ctx = RunContext(
         stage="rl",

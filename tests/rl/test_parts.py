@@ -7,7 +7,7 @@ import learnable
 import pytest
 
 from factory.errors import ConfigError, DataError, TrainingError
-from factory.rewards.mixture import Mixture, Reward
+from factory.rewards.mixture import Reward
 from factory.stages.rl.collector import kl_sum
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.engines import make_engine
@@ -15,10 +15,11 @@ from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.engines.recorded import RecordedEngine, write_recording
 from factory.stages.rl.engines.transformers import TransformersEngine
 from factory.stages.rl.loop import RlLoop
+from factory.stages.rl.pieces.kl import K1, K2
 from factory.stages.rl.pieces.supply import Collected
 from factory.stages.rl.presets import resolve
 from factory.stages.rl.record import RolloutLog, rollout_figures, update_figures
-from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, regroup, seed_of
+from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, Span, regroup, seed_of
 
 SAMPLES = learnable.samples()
 
@@ -26,7 +27,8 @@ SAMPLES = learnable.samples()
 def rollout(place=0, index=0, value=1.0, status="ok", num_tokens=3, **changes):
     masked = status in ("error", "timeout")
     reward = Reward(0.0 if masked else value, masked, False, {} if masked else {"exact": value}, {"exact": status}, {"exact": ""})
-    fields = {"ids": [7] * num_tokens, "logprobs": [-1.0] * num_tokens, "finished": True, "version": 0, "reward": reward}
+    fields = {"ids": [7] * num_tokens, "logprobs": [-1.0] * num_tokens, "finished": True, "version": 0, "reward": reward,
+              "right": status == "ok"}  # fmt: skip
     return Rollout(place=place, index=index, **(fields | changes))
 
 
@@ -42,7 +44,7 @@ def test_seeds_differ_by_every_coordinate_and_fit_torch():
 
 
 def test_shaping_moves_the_score_but_never_makes_a_group_useful():
-    group = Group(SAMPLES[0], [rollout(value=0.5, shaping=-0.5), rollout(index=1, value=0.5), rollout(index=2, status="timeout")])
+    group = Group(SAMPLES[0], [rollout(value=0.5, shaping={"reward.overlong": -0.5}), rollout(index=1, value=0.5), rollout(index=2, status="timeout")])
     assert group.scores() == [0.0, 0.5, None]
     assert group.values() == [0.5, 0.5, None]
 
@@ -54,7 +56,7 @@ def test_figures_by_hand():
         rollout(index=2, value=0.0, status="wrong", num_tokens=6, finished=False), rollout(index=3, status="error", num_tokens=8),
     ]  # fmt: skip
     groups = [Group(SAMPLES[0], rollouts), Group(SAMPLES[1], [rollout(1), rollout(1, 1)])]
-    found = rollout_figures(Collected(groups[:1], groups, 2, is_spent=False), Mixture(learnable.pack().manifest.tasks, {}))
+    found = rollout_figures(Collected(groups[:1], groups, 2, is_spent=False), groups[:1])
     assert found["reward"] == pytest.approx(4 / 5) and found["reward/exact"] == pytest.approx(4 / 5)
     assert (found["length_right"], found["length_wrong"]) == (pytest.approx((2 + 4 + 3 + 3) / 4), 6)
     assert (found["zero_advantage_share"], found["masked_share"], found["truncated_share"]) == (
@@ -81,15 +83,18 @@ def test_update_figures_weigh_shares_by_tokens():
 def test_kl_in_reward_is_the_sum_over_the_completion():
     # gaps 0.5 and -0.2: k1 sums to 0.3; k2 to (0.25 + 0.04) / 2
     one = rollout(num_tokens=2, logprobs=[-1.0, -2.0], ref_logprobs=[-1.5, -1.8])
-    assert kl_sum(one, "k1") == pytest.approx(0.3)
-    assert kl_sum(one, "k2") == pytest.approx(0.145)
+    assert kl_sum(one, K1()) == pytest.approx(0.3)
+    assert kl_sum(one, K2()) == pytest.approx(0.145)
+    # A token that a hook put in is nobody's deviation.
+    one.spans = [Span(0, 1, "policy"), Span(1, 2, "injected")]
+    assert kl_sum(one, K1()) == pytest.approx(0.5)
 
 
-def loop(preset="grpo", **changes):
-    config = RlConfig(preset=preset, **changes)
+def loop(**changes):
+    config = RlConfig(preset="grpo", **changes)
     learner = SimpleNamespace(rank=0, world_size=1)
-    collector = SimpleNamespace(prompt=lambda sample: SimpleNamespace(ids=[1]))
-    return RlLoop(config, resolve(config), learner, collector, None, None, None)
+    collector = SimpleNamespace(prompt=lambda sample: SimpleNamespace(ids=[1]), mixture=None)
+    return RlLoop(config, resolve(config), learner, collector, None, None, None, SimpleNamespace(seed=0))
 
 
 def test_truncated_rollouts_keep_their_reward_and_lose_their_gradient():
@@ -98,12 +103,12 @@ def test_truncated_rollouts_keep_their_reward_and_lose_their_gradient():
             SAMPLES[0], [rollout(), rollout(index=1, value=0.0, status="wrong", finished=False), rollout(index=2, status="error")]
         )
     ]
-    for is_filtered, trained in ((False, [0, 1]), (True, [0])):
-        one = loop(overlong_filter=is_filtered)
-        one._set_advantages(groups)
+    for pieces, trained in (({}, [0, 1]), ({"resample": "overlong_filter"}, [0])):
+        one = loop(pieces=pieces)
+        credited = one.credit(one.context(0), groups)
         # 1 and 0 over the two live ones, the truncated one included: +-0.5 / 0.7071
         assert [r.advantage for r in groups[0].rollouts] == pytest.approx([0.70710, -0.70710, 0.0], abs=1e-4)
-        assert sorted(row.rollout.index for row in one._rows(groups)) == trained
+        assert sorted(row.rollout.index for row in one._rows(credited)) == trained
 
 
 def test_recording_plays_back_what_was_written(tmp_path):

@@ -37,7 +37,7 @@ def test_rl_raises_the_probability_of_the_rewarded_answer(run_stage, base, prese
 
 
 def test_a_step_logs_what_the_report_reads(run_stage):
-    workdir, rows, outputs = run_stage(num_steps=2, kl_coef=0.01)
+    workdir, rows, outputs = run_stage(num_steps=2, pieces={"kl": {"k3": {"coef": 0.01}}})
     wanted = {
         "step",
         "total",
@@ -75,8 +75,8 @@ def test_a_step_logs_what_the_report_reads(run_stage):
 RESUMABLE = {
     "plain": {},
     "updates": {"updates_per_rollout": 2, "minibatches": 2},
-    "kl": {"kl_coef": 0.1},
-    "kl_in_reward": {"kl_coef": 0.1, "kl_in": "reward", "kl_estimator": "k1"},
+    "kl": {"pieces": {"kl": {"k3": {"coef": 0.1}}}},
+    "kl_in_reward": {"pieces": {"kl": {"k1": {"coef": 0.1, "place": "reward"}}}},
 }
 
 
@@ -88,7 +88,7 @@ def test_resumed_run_equals_uninterrupted_run(run_stage, name):
         run_stage("cut", stop_after=4, **changes)
     cut, rest, _ = run_stage("cut", **changes)
     assert 0 < len(rest) < 5, "it must have gone on from a checkpoint"
-    for key in ("step", "loss", "reward", "grad_norm", "epoch"):
+    for key in ("step", "loss", "reward", "grad_norm"):
         assert [row.get(key) for row in rest] == [row.get(key) for row in rows[-len(rest) :]]
     one, other = weights(whole), weights(cut)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -107,15 +107,19 @@ def test_masked_rollouts_are_counted_and_teach_nothing(run_stage):
 
 def test_a_spent_refill_budget_stops_with_an_error_or_early_with_a_model(run_stage):
     # Nearly greedy: both rollouts of a prompt are the same, so no group has spread.
-    same = {"preset": "dapo", "oversample": None, "max_refills": 1, "temperature": 1e-3, "group_size": 2}
+    same = {"preset": "dapo", "temperature": 1e-3, "group_size": 2}
+
+    def refills(on_spent):
+        return {"supply": {"refill": {"max_refills": 1, "on_spent": on_spent}}}
+
     with pytest.raises(TrainingError, match="max_refills=1"):
-        run_stage("error", **same)
-    workdir, rows, outputs = run_stage("stop", **same, on_spent="stop")
+        run_stage("error", **same, pieces=refills("error"))
+    workdir, rows, outputs = run_stage("stop", **same, pieces=refills("stop"))
     assert len(rows) == 1 and (workdir / outputs.model / "model.safetensors").is_file()
 
 
 def test_a_step_without_spread_leaves_the_weights_alone(run_stage, base):
-    workdir, rows, _ = run_stage(num_steps=2, temperature=1e-3, group_size=2, drop_equal=True, on_spent="train_smaller")
+    workdir, rows, _ = run_stage(num_steps=2, temperature=1e-3, group_size=2, pieces={"supply": {"fixed": {"drop_equal": True}}})
     assert [row["updates"] for row in rows] == [0.0, 0.0]
     before = load_file(base / "model.safetensors")
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(workdir).items())
@@ -125,7 +129,7 @@ def test_lora_uses_the_switched_off_adapter_as_reference(run_stage):
     from factory.config.schema import AdapterConfig, AdapterKind
 
     adapter = AdapterConfig(kind=AdapterKind.lora, rank=4, alpha=8)
-    workdir, rows, outputs = run_stage(num_steps=3, kl_coef=0.01, adapter=adapter, optim={"lr": 1e-2})
+    workdir, rows, outputs = run_stage(num_steps=3, pieces={"kl": {"k3": {"coef": 0.01}}}, adapter=adapter, optim={"lr": 1e-2})
     assert abs(rows[0]["kl"]) < 1e-6 < rows[-1]["kl"]
     assert (workdir / outputs.model / "adapter_model.safetensors").is_file()
 

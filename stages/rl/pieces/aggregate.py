@@ -1,6 +1,6 @@
 """From per-token losses to this micro-batch's share of the step's loss.
 
-Every function divides by `totals`, counted over all micro-batches and processes of the optimiser step before its first
+Every piece divides by `totals`, counted over all micro-batches and processes of the optimiser step before its first
 backward, so the sum over micro-batches does not depend on how the rollouts were split.
 Shape letters: B rollouts, T token positions. `mask` is 1 on the tokens that train.
 """
@@ -8,7 +8,10 @@ Shape letters: B rollouts, T token positions. `mask` is 1 on the tokens that tra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from factory.stages.rl.pieces.piece import piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,17 +22,50 @@ def counts(mask: Tensor) -> dict[str, float]:
     return {"tokens": float(mask.sum()), "sequences": float((mask.sum(1) > 0).sum())}
 
 
-def token_mean(loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
-    """Every token of the step weighs the same (DAPO, arXiv 2503.14476). `max_length` is unused."""
-    return (loss * mask).sum() / max(totals["tokens"], 1.0)
+@piece("aggregator", "token_mean", formula="sum(L m) / sum(m)", source="DAPO, arXiv 2503.14476")
+@dataclass(frozen=True)
+class TokenMean:
+    """Every token of the step weighs the same."""
+
+    def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
+        """[B, T], [B, T] -> scalar. `max_length` is unused."""
+        return (loss * mask).sum() / max(totals["tokens"], 1.0)
 
 
-def seq_mean_token_mean(loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
-    """Every rollout of the step weighs the same, whatever its length (GRPO, arXiv 2402.03300). `max_length` is unused."""
-    per_rollout = (loss * mask).sum(1) / mask.sum(1).clamp(min=1.0)
-    return per_rollout.sum() / max(totals["sequences"], 1.0)
+@piece(
+    "aggregator", "seq_mean_token_mean", formula="mean over rollouts of sum_t(L m) / sum_t(m)",
+    source="GRPO: DeepSeekMath, arXiv 2402.03300",
+)  # fmt: skip
+@dataclass(frozen=True)
+class SeqMeanTokenMean:
+    """Every rollout of the step weighs the same, whatever its length."""
+
+    def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
+        """[B, T], [B, T] -> scalar. `max_length` is unused."""
+        per_rollout = (loss * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+        return per_rollout.sum() / max(totals["sequences"], 1.0)
 
 
-def constant_length(loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
-    """Token sum over `rollouts x max_length`, a constant, so length has no pull on the gradient (Dr. GRPO, arXiv 2503.20783)."""
-    return (loss * mask).sum() / (max(totals["sequences"], 1.0) * max_length)
+@piece(
+    "aggregator", "seq_mean_token_sum", formula="mean over rollouts of sum_t(L m)",
+    source="verl (loss_agg_mode seq-mean-token-sum)",
+)  # fmt: skip
+@dataclass(frozen=True)
+class SeqMeanTokenSum:
+    """Token sums averaged over rollouts: for losses that are one number per sequence."""
+
+    def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
+        """[B, T], [B, T] -> scalar. `max_length` is unused."""
+        return (loss * mask).sum() / max(totals["sequences"], 1.0)
+
+
+@piece(
+    "aggregator", "constant_length", formula="sum(L m) / (rollouts x L_max)", source="Dr. GRPO, arXiv 2503.20783",
+)  # fmt: skip
+@dataclass(frozen=True)
+class ConstantLength:
+    """Divided by a constant, so length has no pull on the gradient."""
+
+    def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
+        """[B, T], [B, T] -> scalar. `max_length`: the generation limit, tokens."""
+        return (loss * mask).sum() / (max(totals["sequences"], 1.0) * max_length)

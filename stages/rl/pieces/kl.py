@@ -6,7 +6,10 @@ gradient, k3 is never negative and has a small variance; in a reward, k1 is unbi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from factory.stages.rl.pieces.piece import piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,18 +17,55 @@ if TYPE_CHECKING:
 MAX_GAP = 20.0
 """`ref - logp` is held within +-20, so that a token the reference would never write cannot make the step infinite."""
 
+PLACES = ("loss", "reward")
 
-def k1(logp: Tensor, ref: Tensor) -> Tensor:
-    """`logp - ref`: unbiased, signed."""
-    return logp - ref
-
-
-def k2(logp: Tensor, ref: Tensor) -> Tensor:
-    """`(logp - ref)^2 / 2`."""
-    return 0.5 * (logp - ref).square()
+_SOURCE = "J. Schulman, Approximating KL divergence (2020)"
 
 
-def k3(logp: Tensor, ref: Tensor) -> Tensor:
-    """`exp(d) - d - 1` with `d = ref - logp`."""
-    gap = (ref - logp).clamp(-MAX_GAP, MAX_GAP)
-    return gap.exp() - gap - 1.0
+@dataclass(frozen=True)
+class _Estimator:
+    coef: float = 0.04
+    """Coefficient. 0.04 in the first GRPO, 0.001 in R1 and verl."""
+    place: str = "loss"
+    """`loss`, or `reward` (subtracted from the rollout's reward, summed over its tokens)."""
+    unbiased: bool = False
+    """Multiply the KL in the loss by the ratio policy/sampler, which makes k3's gradient that of the KL (DeepSeek-V3.2)."""
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise ValueError(f"place={self.place!r} is not known. Choose 'loss' or 'reward'.")
+        if self.coef < 0:
+            raise ValueError("coef must be 0 or more; leave the piece out to have no KL.")
+        if self.unbiased and self.place == "reward":
+            raise ValueError("unbiased=true belongs to place=loss: in the reward, the KL has no gradient of its own.")
+
+
+@piece("kl", "k1", formula="logp - ref", source=_SOURCE, needs={"ref_logprobs"})
+@dataclass(frozen=True)
+class K1(_Estimator):
+    """Unbiased, signed."""
+
+    def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
+        """[...] nats."""
+        return logp - ref
+
+
+@piece("kl", "k2", formula="(logp - ref)^2 / 2", source=_SOURCE, needs={"ref_logprobs"})
+@dataclass(frozen=True)
+class K2(_Estimator):
+    """Biased value, right gradient."""
+
+    def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
+        """[...] nats."""
+        return 0.5 * (logp - ref).square()
+
+
+@piece("kl", "k3", formula="exp(d) - d - 1, d = ref - logp", source=_SOURCE, needs={"ref_logprobs"})
+@dataclass(frozen=True)
+class K3(_Estimator):
+    """Never negative, small variance."""
+
+    def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
+        """[...] nats."""
+        gap = (ref - logp).clamp(-MAX_GAP, MAX_GAP)
+        return gap.exp() - gap - 1.0

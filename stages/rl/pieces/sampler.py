@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from factory.contracts import Sample
-from factory.errors import DataError
+from factory.stages.rl.context import StepContext
+from factory.stages.rl.pieces.piece import piece
+from factory.stages.rl.pool import PromptPool
 
 
-class PromptSampler:
-    """Draws samples without replacement within a pass. Its whole state is how many were drawn."""
+@piece("sampler", "shuffled", formula="passes over the pool, each in a new random order", source="sampling without replacement")
+@dataclass
+class Shuffled:
+    """Every prompt once before any comes again. Its whole state is how many places it has gone through."""
 
-    def __init__(self, samples: Sequence[Sample], *, seed: int) -> None:
-        if not samples:
-            raise DataError("rl: the pack gave no training samples. Check data.paths, or raise stages.<rl>.samples.")
-        self._samples = samples
-        self._seed = seed
-        self._drawn = 0
-        self._pass = -1
-        self._order: list[int] = []
+    def __post_init__(self) -> None:
+        self._gone = 0
+        self._pass, self._order = -1, list[int]()
 
-    @property
-    def passes(self) -> float:
-        """How often the pool has been gone through."""
-        return self._drawn / len(self._samples)
+    def draw(self, ctx: StepContext, pool: PromptPool, num: int) -> list[int]:
+        """The next `num` eligible places; on every process the same. Raises TrainingError when none is eligible."""
+        pool.eligible_places()
+        found: list[int] = []
+        while len(found) < num:
+            place = self._next(ctx.seed, len(pool))
+            if pool.eligible(place):
+                found.append(place)
+        return found
 
-    def draw(self, num: int) -> list[Sample]:
-        """The next `num` samples; on every process the same."""
-        return [self._next() for _ in range(num)]
-
-    def _next(self) -> Sample:
-        number, place = divmod(self._drawn, len(self._samples))
+    def _next(self, seed: int, size: int) -> int:
+        number, at = divmod(self._gone, size)
         if number != self._pass:
-            self._order = list(range(len(self._samples)))
-            random.Random(f"{self._seed}-prompts-{number}").shuffle(self._order)
+            self._order = list(range(size))
+            random.Random(f"{seed}-prompts-{number}").shuffle(self._order)
             self._pass = number
-        self._drawn += 1
-        return self._samples[self._order[place]]
+        self._gone += 1
+        return self._order[at]
 
     def state_dict(self) -> dict[str, Any]:
-        """Draws so far, and the pool's size as a guard."""
-        return {"drawn": self._drawn, "pool": len(self._samples)}
+        """Places gone through so far."""
+        return {"gone": self._gone}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue after `drawn` draws. Raises DataError when the pool is not the one the state was made with."""
-        if state["pool"] != len(self._samples):
-            raise DataError(
-                f"rl: the checkpoint was made with {state['pool']} prompts, the pool now has {len(self._samples)}. "
-                "Restore the data, or start a new run."
-            )
-        self._drawn = int(state["drawn"])
+        """Continue after them."""
+        self._gone, self._pass = int(state["gone"]), -1

@@ -7,51 +7,135 @@ spread. `refill` (DAPO's dynamic sampling) keeps drawing until the wanted number
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Protocol
 
 from factory.contracts import Sample
-from factory.errors import ConfigError, TrainingError
-
-Group = TypeVar("Group")
+from factory.errors import TrainingError
+from factory.stages.rl.pieces.advantage import has_spread
+from factory.stages.rl.pieces.piece import piece
+from factory.stages.rl.rollouts import Group
 
 ON_SPENT = ("error", "train_smaller", "stop")
-"""What a spent refill budget does: raise TrainingError, train on the groups there are, or end the stage here."""
+"""What a spent budget does: raise TrainingError, train on the groups there are, or end the stage here."""
 
 
+class Supply(Protocol):
+    """What `collect` asks of a supply piece."""
+
+    drop_equal: bool
+    max_refills: int
+    on_spent: str
+
+    def first_draw(self, wanted: int) -> int:
+        """Prompts of the first draw."""
+
+    def choose(self, useful: list[Group], wanted: int) -> list[Group]:
+        """At most `wanted` of the groups that may be trained on."""
+
+
+def _check(on_spent: str) -> None:
+    if on_spent not in ON_SPENT:
+        raise ValueError(f"on_spent={on_spent!r} is not known. Choose one of: {', '.join(ON_SPENT)}.")
+
+
+@piece("supply", "fixed", formula="draw B prompts, train on them", source="plain on-policy sampling")
 @dataclass(frozen=True)
-class Supply:
-    """The settings of one step's prompt draws."""
+class Fixed:
+    """Draws the wanted number once."""
 
-    wanted: int
-    """Groups to train on."""
-    oversample: float = 1.0
-    """Prompts of the first draw = `ceil(oversample * wanted)`."""
-    max_refills: int = 0
-    """Further draws allowed."""
     drop_equal: bool = False
-    """Drop groups whose scores are all equal (or that have fewer than two live rollouts)."""
+    """Drop groups whose rewards are all equal; the step is then smaller."""
+
+    @property
+    def max_refills(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def on_spent(self) -> str:
+        """A smaller step is what was asked for."""
+        return "train_smaller"
+
+    def first_draw(self, wanted: int) -> int:
+        """As many as wanted."""
+        return wanted
+
+    def choose(self, useful: list[Group], wanted: int) -> list[Group]:
+        """All."""
+        return useful
+
+
+@piece(
+    "supply", "refill", formula="draw until B groups have 0 < #right < G, at most max_refills times more",
+    source="dynamic sampling: DAPO, arXiv 2503.14476, sec. 3.2; ten draws in all as in verl's settings",
+)  # fmt: skip
+@dataclass(frozen=True)
+class Refill:
+    """DAPO's dynamic sampling, with a budget."""
+
+    max_refills: int = 9
     on_spent: str = "error"
+    """When the budget is spent: `error`, `train_smaller` or `stop`."""
 
     def __post_init__(self) -> None:
-        if self.on_spent not in ON_SPENT:
-            raise ConfigError(f"rl: on_spent={self.on_spent!r} is not known. Choose one of: {', '.join(ON_SPENT)}.")
+        _check(self.on_spent)
+        if self.max_refills < 1:
+            raise ValueError("max_refills must be 1 or more; supply=fixed never refills.")
 
-    def first_draw(self) -> int:
-        """Prompts of the first draw."""
+    @property
+    def drop_equal(self) -> bool:
+        """What refilling is for."""
+        return True
+
+    def first_draw(self, wanted: int) -> int:
+        """As many as wanted."""
+        return wanted
+
+    def choose(self, useful: list[Group], wanted: int) -> list[Group]:
+        """The first ones drawn."""
+        return useful[:wanted]
+
+
+@piece(
+    "supply", "oversample", formula="draw ceil(K B) prompts once, keep at most B groups with spread",
+    source="ours: dynamic sampling at a cost known beforehand",
+)  # fmt: skip
+@dataclass(frozen=True)
+class Oversample:
+    """Twice the prompts in place of refills."""
+
+    factor: float = 2.0
+    on_spent: str = "train_smaller"
+
+    def __post_init__(self) -> None:
+        _check(self.on_spent)
+        if self.factor < 1:
+            raise ValueError("factor must be 1 or more.")
+
+    @property
+    def drop_equal(self) -> bool:
+        """What oversampling is for."""
+        return True
+
+    @property
+    def max_refills(self) -> int:
+        """None."""
+        return 0
+
+    def first_draw(self, wanted: int) -> int:
+        """`ceil(factor * wanted)`."""
         # The tiny subtraction keeps 2.0000000001 x 16 from becoming 33.
-        return max(self.wanted, math.ceil(self.oversample * self.wanted - 1e-6))
+        return max(wanted, math.ceil(self.factor * wanted - 1e-6))
 
-    def next_draw(self, num_kept: int, num_drawn: int) -> int:
-        """Prompts of a refill: what is missing over the share kept so far, at most one whole first draw."""
-        missing = self.wanted - num_kept
-        share = max(num_kept / num_drawn, 1.0 / self.first_draw())
-        return min(self.first_draw(), math.ceil(missing / share))
+    def choose(self, useful: list[Group], wanted: int) -> list[Group]:
+        """The first ones drawn."""
+        return useful[:wanted]
 
 
 @dataclass(frozen=True)
-class Collected(Generic[Group]):
+class Collected:
     """What a step's draws gave."""
 
     kept: list[Group]
@@ -60,41 +144,44 @@ class Collected(Generic[Group]):
     """All groups that were generated."""
     num_refills: int
     is_spent: bool
-    """True when the refill budget ended with fewer kept groups than wanted."""
+    """True when the budget ended with fewer useful groups than wanted."""
+
+
+def next_draw(first_draw: int, missing: int, num_useful: int, num_drawn: int) -> int:
+    """Prompts of a refill: what is missing over the share useful so far, at most one whole first draw."""
+    share = max(num_useful / num_drawn, 1.0 / first_draw)
+    return min(first_draw, math.ceil(missing / share))
 
 
 def collect(
-    supply: Supply,
-    draw: Callable[[int], list[Sample]],
-    rollout: Callable[[list[Sample], int], list[Group]],
-    is_useful: Callable[[Group], bool],
-) -> Collected[Group]:
+    supply: Supply, wanted: int, draw: Callable[[int], list[Sample]], roll_out: Callable[[list[Sample], int], Sequence[Group]]
+) -> Collected:
     """Draw, roll out and filter until the step is full or the budget is spent.
 
     Args:
-        draw: the sampler. rollout: (samples, round) -> their scored groups, in order. is_useful: keeps a group
-            when `supply.drop_equal`; must give the same answer on every process.
+        wanted: groups to train on.
+        draw: number -> samples. roll_out: (samples, round) -> their scored groups, in order; the same on every process.
 
     Raises:
         TrainingError: the budget is spent and `on_spent` is `error`.
     """
     drawn: list[Group] = []
-    kept: list[Group] = []
+    useful: list[Group] = []
     refills = 0
-    size = supply.first_draw()
+    first = size = supply.first_draw(wanted)
     while True:
-        groups = rollout(draw(size), refills)
+        groups = list(roll_out(draw(size), refills))
         drawn += groups
-        kept += [group for group in groups if not supply.drop_equal or is_useful(group)]
-        if not supply.drop_equal or len(kept) >= supply.wanted or refills >= supply.max_refills:
+        useful += [group for group in groups if not supply.drop_equal or has_spread(group.values())]
+        if not supply.drop_equal or len(useful) >= wanted or refills >= supply.max_refills:
             break
-        size = supply.next_draw(len(kept), len(drawn))
+        size = next_draw(first, wanted - len(useful), len(useful), len(drawn))
         refills += 1
-    is_spent = len(kept) < supply.wanted
+    is_spent = len(useful) < wanted
     if is_spent and supply.on_spent == "error":
         raise TrainingError(
-            f"rl: only {len(kept)} of {supply.wanted} groups had rewards that differ after {len(drawn)} prompts "
+            f"rl: only {len(useful)} of {wanted} groups had rewards that differ after {len(drawn)} prompts "
             f"({refills} refills, max_refills={supply.max_refills}). The prompts are too easy or too hard for this model: "
-            "raise max_refills or group_size, change the data, or set on_spent=train_smaller (or stop)."
+            "raise pieces.supply.refill.max_refills or group_size, change the data, or set on_spent=train_smaller (or stop)."
         )
-    return Collected(kept[: supply.wanted], drawn, refills, is_spent)
+    return Collected(supply.choose(useful, wanted), drawn, refills, is_spent)

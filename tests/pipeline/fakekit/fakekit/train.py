@@ -16,6 +16,7 @@ from factory.config.schema import AdapterConfig, StageConfig
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import DataError
 from factory.registry.files import write_json
+from factory.stages.lesson_files import path_named, stage_named
 from factory.stages.metrics import truncate_metrics
 
 CHECKPOINT_EVERY = 3
@@ -32,6 +33,8 @@ class FakeTrainConfig(StageConfig):
     """`data`, `bug` or `kill`: how step 1 ends."""
     notes_path: str = ""
     """A file that the fingerprint must follow."""
+    notes_from: str = ""
+    """A stage whose notes count in the weights, or a file of lessons."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
@@ -40,6 +43,14 @@ class FakeTrain:
     config_type: ClassVar[type] = FakeTrainConfig
     consumes: ClassVar[frozenset[str]] = frozenset({"model"})
     produces: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    def reads(self, config: FakeTrainConfig) -> tuple[str, ...]:
+        stage = stage_named(config.notes_from)
+        return (stage,) if stage else ()
+
+    def training_files(self, config: FakeTrainConfig) -> tuple[str, ...]:
+        path = path_named(config.notes_from)
+        return (path,) if path else ()
 
     def plan(
         self, name: str, config: FakeTrainConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]
@@ -66,7 +77,8 @@ class FakeTrain:
     def _resume(self, ctx: RunContext) -> tuple[str, int]:
         path = ctx.workdir / "checkpoints" / "state.json"
         if not path.is_file():
-            return (ctx.model_dir / "model.safetensors").read_text(), 0
+            notes = [f"{stage}: {(folder / 'notes.txt').read_text()}" for stage, folder in sorted(ctx.inputs.items())]
+            return " ".join([(ctx.model_dir / "model.safetensors").read_text(), *notes]), 0
         row = json.loads(path.read_text())
         truncate_metrics(ctx.workdir / "metrics.jsonl", row["step"])
         (ctx.workdir.parent / "resumed").touch()

@@ -1,0 +1,31 @@
+"""Settings of a `reward_model` stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory.config.schema import TrainStageConfig
+
+
+@dataclass
+class RewardModelConfig(TrainStageConfig):
+    """A scorer trained on pairs of responses. One step = `batch_size` pairs."""
+
+    kind: str = "reward_model"
+    pairs_from: str = ""
+    """Empty: the pack's own pairs. Else a stage named in `reads`, or a file of pairs (ours, or TRL's preference form)."""
+    pairs: int = 3000
+    """Pairs that are read, held-out ones included. Fewer in the source: all of them."""
+    epochs: int = 1
+    batch_size: int = 32
+    """Pairs per optimiser step, over all processes. `optim.micro_batch_size` counts rows, and a pair is two."""
+    objective: str = "bradley_terry"
+    """`bradley_terry`: the chosen response scores higher. `cost`: the rejected one costs more, and cost is above 0 when unsafe."""
+    show_reference: bool = False
+    """Also show the scorer the sample's reference and caption (Fact-RLHF), in training and in use."""
+    holdout: float = 0.1
+    """Share of the samples whose pairs are only measured, never trained on; 0 measures nothing."""
+    max_length: int = 2048
+    """Tokens of prompt and response together. The end of a longer response is cut off and counted; one with images is refused."""
+    cache_items: int = 20_000
+    """Encoded pairs kept in memory; lower it for large images."""

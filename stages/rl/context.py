@@ -1,0 +1,100 @@
+"""What a piece is told of the step, and what it may ask the run for. No torch at import."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from factory.contracts import Media, Message, Sample
+from factory.stages.rl.rollouts import Rollout, seed_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pairs = Sequence[tuple[Sample, Rollout]]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What the policy wrote after a rollout's tokens."""
+
+    ids: list[int]
+    logprobs: list[float]
+    """Log-probability of each new token in its context, nats."""
+    finished: bool
+
+
+class Services(Protocol):
+    """Lazy, cached work of the run. `shared` ones must be called on every process with the same pairs; each process does its
+    share and all get all results. `own` ones work on this process's rollouts only (hooks)."""
+
+    def logprobs(self, pairs: Pairs, of: str) -> list[list[float]]:
+        """shared. One list per rollout: log-probs of its tokens under `policy` (as it is now), `reference` or `masked_view`."""
+
+    def entropies(self, pairs: Pairs) -> list[float]:
+        """shared. Mean entropy of the current policy over each rollout's trained tokens, nats."""
+
+    def vocab_logprobs(self, sample: Sample, rollouts: Sequence[Rollout]) -> Tensor:
+        """own. [G, T, V] log-probs of the whole vocabulary at each completion position; rows end-padded with `-log V`."""
+
+    def extend(
+        self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int, images: Sequence[Sequence[Media]] = ()
+    ) -> list[Continuation]:
+        """own. Let the policy write on after each rollout's present `ids` (with the images its tokens refer to)."""
+
+    def ask(
+        self, prompts: Sequence[tuple[Sequence[Message], Sequence[Media]]], *, max_new_tokens: int, temperature: float, seed: int,
+        model: str = "policy",
+    ) -> list[str]:  # fmt: skip
+        """own. Plain answers to other prompts, by the policy or by the local model folder `model`."""
+
+    def verify(self, pairs: Pairs) -> None:
+        """own. Score rollouts again (after a hook changed their text): sets `reward` and `right`."""
+
+    def demonstration(self, sample: Sample) -> str | None:
+        """A teacher's worked response to the sample, or None when there is none."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text, no special tokens added."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of completion tokens, up to the end of turn."""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a turn."""
+
+
+@dataclass
+class StepContext:
+    """One RL step as pieces see it: where in the run it is, its random numbers, its limits and the run's services."""
+
+    step: int
+    """0-based RL step."""
+    total: int
+    """RL steps of the stage."""
+    seed: int
+    max_new_tokens: int
+    group_size: int
+    kl_coef: float = 0.0
+    """Coefficient of the KL piece at this step, after its schedule; 0 without one."""
+    services: Services | None = None
+    mixture: Any = None
+    """The `factory.rewards.mixture.Mixture` of the run (weights, gates and verifiers by task)."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Figures that pieces want to see in metrics.jsonl, by name."""
+
+    @property
+    def progress(self) -> float:
+        """`step / total`, in [0, 1)."""
+        return self.step / self.total
+
+    def rng(self, purpose: str) -> random.Random:
+        """A generator for one purpose of this step; the same on every process and after a resume."""
+        return random.Random(seed_of(self.seed, purpose, self.step))
+
+    def seed_for(self, purpose: str) -> int:
+        """A seed for one purpose of this step."""
+        return seed_of(self.seed, purpose, self.step)

@@ -1,0 +1,58 @@
+"""Where the training prompts of an RL stage come from, with what is known about them beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from factory.contracts import RunContext, Sample
+from factory.errors import DataError
+from factory.stages.rl.config import RlConfig
+
+LESSONS = "lessons"
+
+
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """Samples to roll out."""
+
+    samples: Sequence[Sample]
+    demonstrations: Mapping[str, str] = field(default_factory=dict)
+    """Sample id -> a teacher's worked response."""
+    pass_rates: Mapping[str, float] = field(default_factory=dict)
+    """Sample id -> pass rate measured before this stage."""
+
+
+def stage_read(config: RlConfig) -> str | None:
+    """Name of the `select` stage that the prompts come from, None when they come from the pack."""
+    return config.prompts_from if config.prompts_from not in ("", LESSONS) else None
+
+
+def training_prompts(config: RlConfig, ctx: RunContext) -> TrainingPrompts:
+    """Load them. Raises DataError when a select stage kept none."""
+    request = replace(ctx.request, limit=config.samples)
+    if config.prompts_from == LESSONS:
+        lessons = list(ctx.pack.lessons("train", ctx.seed, request))
+        return TrainingPrompts([lesson.sample for lesson in lessons], {lesson.sample.id: lesson.response for lesson in lessons})
+    samples = list(ctx.pack.samples("train", ctx.seed, request))
+    stage = stage_read(config)
+    if stage is None:
+        return TrainingPrompts(samples)
+    from factory.stages.lesson_files import read_prompts
+
+    stats = {stat.sample_id: stat for stat in read_prompts(ctx.inputs[stage])}
+    kept = [sample for sample in samples if sample.id in stats and stats[sample.id].kept]
+    if not kept:
+        raise DataError(
+            f"rl: the stage '{stage}' kept none of the {len(samples)} prompts. Loosen its limits, or give it the same `samples`."
+        )
+    # A prompt that counts k times is k entries of the pool, told apart by their ids.
+    samples, rates = [], {}
+    for sample in kept:
+        stat = stats[sample.id]
+        for copy in range(max(1, stat.repeat)):
+            one = sample if copy == 0 else replace(sample, id=f"{sample.id}#{copy + 1}")
+            samples.append(one)
+            if stat.pass_rate is not None:
+                rates[one.id] = stat.pass_rate
+    return TrainingPrompts(samples, {}, rates)
