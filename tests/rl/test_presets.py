@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +12,14 @@ from factory.contracts import Manifest, ModelFacts
 from factory.errors import ConfigError
 from factory.stages.rl import STAGE
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.conflicts import RULES, check
-from factory.stages.rl.presets import PRESETS, resolve
+from factory.stages.rl.conflicts import check
+from factory.stages.rl.pieces.advantage import GroupStd
+from factory.stages.rl.pieces.catalogue import pieces
+from factory.stages.rl.pieces.needs import NEEDS
+from factory.stages.rl.pieces.piece import SLOTS, Piece, entered
+from factory.stages.rl.pieces.policy_loss import Clip
+from factory.stages.rl.pieces.supply import Refill
+from factory.stages.rl.presets import presets, resolve
 
 FACTS = ModelFacts(ref="m", modality="text", num_params=1000, hidden_size=8, num_layers=2, vocab_size=50, context=512)
 PACK = SimpleNamespace(
@@ -35,82 +41,95 @@ def plan(**changes):
 
 
 def test_grpo_is_std_advantage_symmetric_clip_and_sequence_mean():
-    s = resolve(RlConfig(preset="grpo"))
-    assert (s.advantage, s.aggregator, s.eps_low, s.eps_high, s.kl_coef, s.drop_equal) == (
-        "group_std",
-        "seq_mean_token_mean",
-        0.2,
-        0.2,
-        0.0,
-        False,
-    )
-    assert (s.max_refills, s.oversample, s.overlong_filter, s.overlong_cache) == (0, 1.0, False, 0)
+    chosen = resolve(RlConfig(preset="grpo"))
+    assert chosen.one("advantage") == GroupStd(eps=1e-6)
+    assert chosen.one("loss") == Clip(eps_low=0.2, eps_high=0.2, dual_clip=0.0)
+    assert chosen.one("aggregator").key == "aggregator.seq_mean_token_mean"
+    assert chosen.one("kl") is None and chosen.one("supply").key == "supply.fixed"
 
 
 def test_dr_grpo_is_grpo_without_std_and_length():
     grpo, dr = resolve(RlConfig(preset="grpo")), resolve(RlConfig(preset="dr_grpo"))
-    assert dr == replace(grpo, preset="dr_grpo", advantage="group_mean", aggregator="constant_length")
+    assert set(grpo.made) ^ set(dr.made) == {
+        "advantage.group_std", "advantage.group_mean", "aggregator.seq_mean_token_mean", "aggregator.constant_length",
+    }  # fmt: skip
 
 
 def test_dapo_is_clip_higher_token_mean_dynamic_sampling_and_both_overlong_pieces():
-    s = resolve(RlConfig(preset="dapo", max_new_tokens=20480))
-    assert (s.eps_low, s.eps_high, s.aggregator, s.advantage, s.kl_coef) == (0.2, 0.28, "token_mean", "group_std", 0.0)
-    assert (s.drop_equal, s.max_refills, s.on_spent, s.oversample) == (True, 9, "error", 1.0)
-    assert (s.overlong_filter, s.overlong_cache, s.overlong_factor) == (True, 4096, 0.5)
+    chosen = resolve(RlConfig(preset="dapo"))
+    assert chosen.one("loss") == Clip(eps_low=0.2, eps_high=0.28)
+    assert chosen.one("aggregator").key == "aggregator.token_mean" and chosen.has("advantage.group_std")
+    assert chosen.one("supply") == Refill(max_refills=9, on_spent="error") and chosen.one("kl") is None
+    # L_max 20480, cache 4096: 18432 lies in the middle of the cache, so half of the factor is taken.
+    ctx = SimpleNamespace(max_new_tokens=20480)
+    assert chosen.many("reward")[0].score(ctx, None, SimpleNamespace(ids=[0] * 18432)) == pytest.approx(-0.25)
+    assert [piece.key for piece in chosen.many("resample")] == ["resample.overlong_filter"]
 
 
 def test_dapo_oversample_draws_twice_and_never_refills():
-    s = resolve(RlConfig(preset="dapo_oversample", prompts_per_step=16))
-    assert (s.supply().first_draw(), s.supply().wanted, s.max_refills, s.on_spent, s.drop_equal) == (
-        32,
-        16,
-        0,
-        "train_smaller",
-        True,
-    )
-    assert (s.eps_low, s.eps_high, s.aggregator, s.overlong_filter, s.overlong_cache) == (0.2, 0.28, "token_mean", False, 0)
+    supply = resolve(RlConfig(preset="dapo_oversample")).one("supply")
+    assert (supply.first_draw(16), supply.max_refills, supply.on_spent, supply.drop_equal) == (32, 0, "train_smaller", True)
 
 
-def test_an_override_wins_and_is_named():
-    s = resolve(RlConfig(preset="dapo", eps_high=0.4, kl_coef=0.0))
-    assert (s.eps_high, s.overridden) == (0.4, ("eps_high",))
-    assert "preset dapo, changed: eps_high=0.4" in plan(preset="dapo", eps_high=0.4).notes
+def test_changes_are_laid_over_the_preset_and_named():
+    chosen = resolve(RlConfig(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.4}}, "kl": "k3", "resample": None}))
+    assert chosen.one("loss") == Clip(eps_low=0.2, eps_high=0.4)
+    assert chosen.changed == ("without resample.overlong_filter", "loss.clip.eps_high=0.4", "kl=k3")
+    assert "preset dapo, changed: loss.clip.eps_high=0.4" in plan(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.4}}}).notes
 
 
-def test_naming_one_answer_to_equal_groups_switches_the_presets_other_off():
-    assert resolve(RlConfig(preset="dapo", oversample=2.0)).max_refills == 0
-    assert resolve(RlConfig(preset="dapo", oversample=2.0)).on_spent == "train_smaller"
-    assert resolve(RlConfig(preset="dapo_oversample", max_refills=3)).oversample == 1.0
+def test_a_slot_for_one_is_replaced_and_a_slot_for_many_is_joined():
+    one = resolve(RlConfig(preset="dapo", pieces={"supply": "fixed"}))
+    assert [piece.key for piece in one.many("supply")] == ["supply.fixed"]
+    many = resolve(RlConfig(preset="dapo", pieces={"auxiliary": "entropy_bonus", "reward": {"overlong": {"factor": 1.0}}}))
+    assert many.has("auxiliary.entropy_bonus") and many.many("reward")[0].factor == 1.0
+    gone = resolve(RlConfig(preset="dapo", pieces={"reward": {"overlong": None}}))
+    assert not gone.many("reward")
+
+
+def test_the_same_value_as_the_preset_is_no_change():
+    assert resolve(RlConfig(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.28}}})).changed == ()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"preset": "dappo"}, "preset='dappo' is not known. Did you mean 'dapo'"),
-        ({"advantage": "zscore"}, "advantage='zscore' is not known"),
-        ({"aggregator": "mean"}, "aggregator='mean' is not known"),
-        ({"kl_estimator": "k9"}, "kl_estimator='k9' is not known"),
-        ({"on_spent": "weep"}, "on_spent='weep' is not known"),
+        ({"pieces": {"advantage": "group_sdt"}}, "pieces.advantage='group_sdt' is not known. Did you mean 'group_std'"),
+        ({"pieces": {"advantages": "group_std"}}, "pieces.advantages: there is no such slot. Did you mean 'advantage'"),
+        ({"pieces": {"loss": {"clip": {"eps": 1.0}}}}, "pieces.loss.clip.eps: unknown setting"),
+        ({"pieces": {"loss": {"clip": {"eps_high": "much"}}}}, "pieces.loss.clip: .*could not be converted"),
+        ({"pieces": {"loss": {"clip": {"eps_low": 0.0}}}}, "pieces.loss.clip: eps_low must be in"),
+        ({"pieces": {"loss": {"clip": {"dual_clip": 0.9}}}}, "dual_clip must be above 1"),
+        ({"pieces": {"loss": {"clip": 3}}}, "must map settings to values"),
+        ({"pieces": {"loss": ["clip"]}}, "must be a piece's name or a mapping"),
+        ({"pieces": {"kl": {"k1": {}, "k3": {}}}}, "pieces.kl holds one piece, got k1 and k3"),
+        ({"pieces": {"kl": {"k3": {"coef": -0.1}}}}, "coef must be 0 or more"),
+        ({"pieces": {"kl": {"k3": {"unbiased": True, "place": "reward"}}}}, "unbiased=true belongs to place=loss"),
+        ({"pieces": {"kl": {"k3": {"place": "both"}}}}, "place='both' is not known"),
+        ({"pieces": {"supply": {"refill": {"on_spent": "weep"}}}}, "on_spent='weep' is not known"),
+        ({"pieces": {"supply": {"oversample": {"factor": 0.5}}}}, "factor must be 1 or more"),
         ({"engine": "transfomers"}, "engine='transfomers' is not known. Did you mean 'transformers'"),
-        ({"num_steps": 0}, "must be 1 or more"),
-        ({"group_size": 1}, "group_size must be 2 or more"),
-        ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"top_p": 0.0}, "top_p must be above 0"),
-        ({"eps_low": 0.0}, "eps_low must be in"),
-        ({"dual_clip": 0.9}, "dual_clip must be above 1"),
-        ({"kl_coef": -0.1}, "must be 0 or more"),
-        ({"kl_unbiased": True, "kl_in": "reward"}, "kl_unbiased belongs to kl_in=loss"),
-        ({"kl_in": "both"}, "kl_in must be 'loss' or 'reward'"),
-        ({"oversample": 2.0, "max_refills": 2}, "two answers to the same problem"),
-        ({"preset": "grpo", "max_refills": 2}, "max_refills needs drop_equal"),
-        ({"oversample": 0.5}, "oversample must be 1 or more"),
-        ({"overlong_cache": 65}, "overlong_cache must be between 0 and max_new_tokens"),
         ({"max_new_tokens": 500}, "exceed the model's context of 512"),
     ],
 )
-def test_contradictions_are_refused_at_plan(changes, message):
-    with pytest.raises(ConfigError, match=message.replace(".", r"\.").replace("(", r"\(")):
+def test_wrong_settings_are_refused_at_plan(changes, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         plan(**changes)
+
+
+def test_a_required_setting_is_asked_for(monkeypatch):
+    @dataclass(frozen=True)
+    class NeedsTau:
+        tau: float
+
+    record = Piece("loss", "needs_tau", NeedsTau, "f", "a paper that does not say", frozenset())
+    monkeypatch.setitem(entered(), "loss.needs_tau", record)
+    pieces.cache_clear()
+    with pytest.raises(ConfigError, match=r"pieces\.loss\.needs_tau needs tau: no source gives a value"):
+        plan(pieces={"loss": "needs_tau"})
+    monkeypatch.undo()
+    pieces.cache_clear()
 
 
 def test_zero_3_cannot_generate_in_process():
@@ -118,68 +137,17 @@ def test_zero_3_cannot_generate_in_process():
         STAGE.plan("rl", RlConfig(), FACTS, PACK, {**BUILD, "launch": {"zero_stage": 3}})
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"preset": "grpo", "oversample": 2.0}, "oversample has no use"),
-        ({"preset": "dapo"}, "overlong filter and punishment together"),
-        ({"preset": "dr_grpo", "advantage": "group_std"}, "it is another method"),
-        ({"kl_coef": 0.1, "kl_estimator": "k1"}, "gradient of mean zero"),
-        ({"kl_estimator": "k2"}, "no effect with kl_coef=0"),
-        ({"top_p": 0.9}, "slightly off-policy"),
-        ({}, "the clip range has no effect"),
-        ({"preset": "grpo"}, "teach nothing"),
-    ],
-)
-def test_doubtful_settings_are_noted(changes, words):
-    assert any(words in note for note in plan(**changes).notes)
-
-
-def test_every_rule_can_fire():
-    """Each row of the table above belongs to a rule; a rule nothing can trigger would be dead text."""
-    cases = [
-        {"num_steps": 0},
-        {"group_size": 1},
-        {"temperature": 0.0},
-        {"top_p": 0.0},
-        {"eps_low": 0.0},
-        {"dual_clip": 0.9},
-        {"kl_coef": -0.1},
-        {"kl_in": "x"},
-        {"kl_unbiased": True, "kl_in": "reward"},
-        {"oversample": 2.0, "max_refills": 2},
-        {"preset": "grpo", "max_refills": 2},
-        {"oversample": 0.5},
-        {"overlong_cache": 65},
-        {},
-        {"preset": "grpo", "oversample": 2.0},
-        {"preset": "dapo"},
-        {"preset": "dr_grpo", "advantage": "group_std"},
-        {"kl_coef": 0.1, "kl_estimator": "k1"},
-        {"kl_estimator": "k2"},
-        {"top_p": 0.9},
-        {"preset": "grpo"},
-    ]
-    fired = set()
-    for case in cases:
-        config = RlConfig(**case)
-        settings = resolve(config)
-        fired |= {
-            rule.name
-            for rule in RULES
-            if rule.applies(SimpleNamespace(config=config, settings=settings, launch={"zero_stage": 3}))
-        }
-    assert fired == {rule.name for rule in RULES}
+WITH_KL = {"kl": {"k3": {"coef": 0.04}}}
 
 
 def test_no_reference_is_kept_without_kl_and_the_plan_adds_one_with_it():
-    without, with_kl = plan(), plan(kl_coef=0.04)
+    without, with_kl = plan(), plan(pieces=WITH_KL)
     assert with_kl.peak_memory_bytes == without.peak_memory_bytes + 1000 * 4
     assert "reference" in with_kl.memory_formula and "reference" not in without.memory_formula
-    lora = plan(kl_coef=0.04, adapter=AdapterConfig(kind=AdapterKind.lora))
-    assert "reference 1,000" not in lora.memory_formula
-    assert resolve(RlConfig(kl_coef=0.04)).extra_forwards() == 1.0 and resolve(RlConfig()).extra_forwards() == 0.0
-    assert resolve(RlConfig(entropy_coef=0.01)).needs() == {"old_logprobs", "entropy"}
+    lora = plan(pieces=WITH_KL, adapter=AdapterConfig(kind=AdapterKind.lora))
+    assert "reference 1" not in lora.memory_formula
+    assert resolve(RlConfig(pieces=WITH_KL)).extra_forwards() == 1.0 and resolve(RlConfig()).extra_forwards() == 0.0
+    assert resolve(RlConfig(pieces={"auxiliary": "entropy_bonus"})).needs() == {"old_logprobs", "entropy"}
 
 
 def test_plan_counts_tokens():
@@ -194,11 +162,18 @@ def test_a_pack_without_samples_is_refused():
         STAGE.plan("rl", RlConfig(), FACTS, pack, BUILD)
 
 
-def test_every_preset_plans_and_has_only_known_keys():
-    for name in PRESETS:
-        settings = resolve(RlConfig(preset=name))
-        assert settings.overridden == ()
-        check("rl", RlConfig(preset=name), settings, {})
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_plans_and_says_where_it_comes_from(name):
+    chosen = resolve(RlConfig(preset=name))
+    assert chosen.changed == ()
+    check("rl", RlConfig(preset=name), chosen, {})
+    assert presets()[name].title and presets()[name].source
+
+
+def test_every_piece_names_slot_source_formula_and_known_needs():
+    for key, record in pieces().items():
+        assert record.slot in SLOTS and record.formula and record.source, key
+        assert record.needs <= set(NEEDS), key
 
 
 def test_planning_imports_no_torch():
