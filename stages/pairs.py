@@ -1,4 +1,4 @@
-"""Where preference pairs come from: the pack itself, the `pairs.jsonl` of an earlier stage, or a file of the user. No torch here."""
+"""Where preference pairs come from: the pack, the `pairs.jsonl` of an earlier stage, or a file of the user. No torch here."""
 
 from __future__ import annotations
 

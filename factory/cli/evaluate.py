@@ -31,9 +31,11 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Measure a model on a pack's held-out test and validation data. Settings come from the recipe's `eval` section."""
+    from factory.report.read import read_run
+
     if domain is None and recipe is None:
         raise ConfigError("which pack should measure the model? Add --domain NAME (`factory domains list` shows them).")
-    if deliberate:
+    if deliberate is not None:
         from factory.stages.eval.deliberate.grammar import read_deliberation
 
         # Quoted, because YAML would read some of its marks; with absolute paths, because workers may run elsewhere.
@@ -47,9 +49,10 @@ def evaluate(
     made = plan_of(composed, run)
     run_plan(made, register=False)
     report = report_of(made)
-    figures = _figures(made.folder.root)
+    measured = read_run(made.folder.root).evals[0]
+    figures = measured.figures
     if "deliberated" in figures:
-        figures["deliberated"]["compared"] = compared(_folder(made.folder.root), composed.config.eval)
+        figures["deliberated"]["compared"] = compared(measured.folder, composed.config.eval)
     if as_json:
         emit_json(
             {
@@ -74,20 +77,6 @@ def evaluate(
     for probe, values in figures.get("probes", {}).items():
         say(f"probe {probe}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     say(f"run      {made.folder.root}", f"report   {report or 'not written'}")
-
-
-def _figures(root: Any) -> dict[str, Any]:
-    """Content of the base's eval.json."""
-    from factory.report.read import read_run
-
-    return read_run(root).evals[0].figures
-
-
-def _folder(root: Any) -> Path:
-    """Folder of the base's eval step."""
-    from factory.report.read import read_run
-
-    return read_run(root).evals[0].folder
 
 
 def compared(folder: Path, settings: Any) -> dict[str, dict[str, Any] | None]:

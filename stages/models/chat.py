@@ -66,11 +66,23 @@ class ChatTemplate:
         """
         literals: list[str] = []
         turns = [{"role": m.role, "content": _parts(self._mark(m.content, literals))} for m in messages]
-        text = self._render(turns, add_generation_prompt=True)
-        opened = text.rstrip()
-        if opened.endswith("<think>"):
-            text = opened.removesuffix("<think>")
-        return self._tokenise(text, literals)
+        return self._tokenise(_unopened(self._render(turns, add_generation_prompt=True)), literals)
+
+    def reply_ids(self, message: Message) -> list[int]:
+        """Tokens from right after an assistant's end of turn to the opening of its next turn, with `message` in between.
+
+        Raises:
+            DataError: the template refuses the message's role or content. ModelError: it closes no assistant turn.
+        """
+        probe, literals = "0answer0", list[str]()
+        turns = [
+            {"role": "user", "content": "question"}, {"role": "assistant", "content": probe},
+            {"role": message.role, "content": _parts(self._mark(message.content, literals))},
+        ]  # fmt: skip
+        ids = self._tokenise(_unopened(self._render(turns, add_generation_prompt=True)).partition(probe)[2], literals)
+        if self.end_of_turn not in ids:
+            raise ModelError("the chat template does not close an assistant turn, so a rollout cannot have several turns.")
+        return ids[ids.index(self.end_of_turn) + 1 :]
 
     def plain_ids(self, text: str) -> list[int]:
         """Tokens of a text in which special tokens have no power: `<|im_end|>` in it is seven characters of text."""
@@ -119,6 +131,12 @@ class ChatTemplate:
                 "Set eos_token in tokenizer_config.json."
             )
         return self.tokenizer.convert_tokens_to_ids(match.group()) if match else self.tokenizer.eos_token_id
+
+
+def _unopened(text: str) -> str:
+    """The rendered conversation without the `<think>` that some templates open for the model."""
+    opened = text.rstrip()
+    return opened.removesuffix("<think>") if opened.endswith("<think>") else text
 
 
 def _parts(content: str) -> str | list[dict[str, str]]:

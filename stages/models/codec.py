@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,32 @@ class Codec:
         start = self.prompt(messages, media)
         answer = [*self.chat.plain_ids(response), self.chat.end_of_turn]
         return Encoded(start.ids + answer, start.loss_mask + [1] * len(answer), start.pixels, start.grid)
+
+    def reply(self, message: Message, media: Sequence[Media] = ()) -> list[int]:
+        """Tokens of a turn that answers the assistant's, up to the opening of its next one; see `ChatTemplate.reply_ids`.
+
+        Image tokens are repeated as in a prompt; `lengthened` takes them with the same media.
+        Raises DataError as `prompt` does.
+        """
+        self._check_media(message.content, media)
+        return self._with_images(self.chat.reply_ids(message), media)[0]
+
+    def lengthened(self, row: Encoded, ids: Sequence[int], loss_mask: Sequence[int], media: Sequence[Media] = ()) -> Encoded:
+        """`row` with more tokens. `media`: the images whose tokens are among `ids`, in their order.
+
+        Raises:
+            DataError: the image tokens in `ids` are not as many as the images have.
+        """
+        longer = replace(row, ids=[*row.ids, *ids], loss_mask=[*row.loss_mask, *loss_mask])
+        if not media:
+            return longer
+        pixels, grid = encode_images(self.image_processor, media)
+        wanted, found = int((grid.prod(dim=1) // self.image_processor.merge_size**2).sum()), list(ids).count(self.image_id)
+        if wanted != found:
+            raise DataError(f"{found} image tokens for {len(media)} images that need {wanted}. Make the tokens with `Codec.reply`.")
+        if row.pixels is not None and row.grid is not None:
+            pixels, grid = torch.cat([row.pixels, pixels]), torch.cat([row.grid, grid])
+        return replace(longer, pixels=pixels, grid=grid)
 
     def document(self, text: str, media: Sequence[Media] = (), add_eos: bool = True) -> Encoded:
         """Plain text without a chat template; learned from, except image tokens and the first token."""

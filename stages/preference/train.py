@@ -1,4 +1,4 @@
-"""The preference loop: pairs in, reference log-probabilities once, padded micro-batches through the Learner, a model folder out."""
+"""The preference loop: pairs in, reference log-probabilities once, micro-batches through the Learner, a model folder out."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class RewardModelConfig(TrainStageConfig):
     batch_size: int = 32
     """Pairs per optimiser step, over all processes. `optim.micro_batch_size` counts rows, and a pair is two."""
     objective: str = "bradley_terry"
-    """`bradley_terry`: the chosen response scores higher. `cost`: the rejected one costs more, and cost is above 0 when unsafe."""
+    """`bradley_terry`: the chosen response scores higher. `cost`: the rejected one costs more, and unsafe costs more than 0."""
     show_reference: bool = False
     """Also show the scorer the sample's reference and caption (Fact-RLHF), in training and in use."""
     holdout: float = 0.1

@@ -1,4 +1,4 @@
-"""Which pairs are only measured, and what is said of them. A sample's pairs stay together: a scorer is not tested on prompts it saw."""
+"""Which pairs are only measured, and what is said of them. Pairs of one prompt stay together, on one side."""
 
 from __future__ import annotations
 

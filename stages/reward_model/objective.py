@@ -15,7 +15,7 @@ from factory.stages.reward_model.losses import ScoreLoss
 
 
 class ScoreObjective:
-    """An `Objective` of the Learner. Batches come from `PairBatches`; with labels they hold `chosen_sign`, `rejected_sign` [P]."""
+    """An `Objective` of the Learner. Batches come from `PairBatches`; for costs with `chosen_sign` and `rejected_sign` [P]."""
 
     def __init__(self, loss: ScoreLoss) -> None:
         self._loss = loss

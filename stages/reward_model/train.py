@@ -1,4 +1,4 @@
-"""The reward-model loop: pairs in, a backbone with a scalar head through the Learner, a scorer folder and its held-out figures out."""
+"""The reward-model loop: pairs in, a backbone with a scalar head through the Learner, a scorer and its held-out figures out."""
 
 from __future__ import annotations
 

@@ -139,6 +139,20 @@ class Collector:
             for place, rollout in own.items():
                 rollout.place, rollout.index = places[place]
 
+    def score(self, ctx: StepContext, pairs: Pairs) -> None:
+        """Read, verify and add the reward terms of this process's share of foreign rollouts, in place.
+
+        A KL in the reward is left out: it compares with the policy that sampled, and none of ours did.
+        """
+        form = self.chosen.one("format")
+        for _, rollout in pairs:
+            rollout.text = self.learner.loaded.codec.completion(rollout.ids)
+            rollout.fields = dict(form.read(rollout.text))
+        self.verify(pairs)
+        for reward in self.chosen.many("reward"):
+            for sample, rollout in pairs:
+                rollout.shaping[reward.key] = reward.score(ctx, sample, rollout)
+
     def _add_rewards(self, ctx: StepContext, rollouts: list[Rollout], samples: dict[int, Sample]) -> None:
         """The added reward terms of single rollouts, and the KL when it belongs in the reward."""
         for reward in self.chosen.many("reward"):

@@ -53,8 +53,20 @@ class Services(Protocol):
     def verify(self, pairs: Pairs) -> None:
         """own. Score rollouts again (after a hook changed their text): sets `reward` and `right`."""
 
+    def score(self, ctx: StepContext, pairs: Pairs) -> None:
+        """shared. Score rollouts that this step did not sample: sets `text`, `fields`, `reward`, `right` and the added terms."""
+
+    def sample(self, sample_id: str) -> Sample:
+        """The pool's sample of that id, as it is rolled out. Raises TrainingError when the pool has none."""
+
+    def fingerprint(self, sample: Sample) -> str:
+        """Hash of tokenizer, rendered prompt and media: tokens stored under another one mean something else now."""
+
     def demonstration(self, sample: Sample) -> str | None:
         """A teacher's worked response to the sample, or None when there is none."""
+
+    def turn(self, text: str) -> list[int]:
+        """Token ids of a whole response: the text, in which special tokens have no power, and the end of the turn."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, no special tokens added."""
@@ -80,7 +92,11 @@ class StepContext:
     group_size: int
     kl_coef: float = 0.0
     """Coefficient of the KL piece at this step, after its schedule; 0 without one."""
+    measured_kl: float | None = None
+    """Set after the updates: mean KL to the reference per trained token, nats; None where none was measured."""
     services: Services | None = None
+    aggregator: str = ""
+    """Key of the aggregator piece: what per-token losses are divided by."""
     mixture: Any = None
     """The `factory.rewards.mixture.Mixture` of the run (weights, gates and verifiers by task)."""
     metrics: dict[str, float] = field(default_factory=dict)

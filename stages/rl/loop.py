@@ -71,6 +71,9 @@ class RlLoop:
             if collected.is_spent and self.chosen.one("supply").on_spent == "stop":
                 log.warning("step %d: too few groups had spread and on_spent=stop, so the stage ends here", step + 1)
                 break
+            if getattr(self.chosen.one("sampler"), "is_over", False):
+                log.warning("step %d: a set of prompts has no unseen one left, so the stage ends here", step + 1)
+                break
             self._checkpoint_if_due(done, pieces)
         return figures
 
@@ -91,16 +94,19 @@ class RlLoop:
         rows = self._rows(groups)
         notes = self._complete_logprobs(rows, version)
         updates = [update for number in range(self.config.updates_per_rollout) for update in self._update(ctx, rows, number)]
+        self._after_updates()
+        updated = update_figures(updates)
+        ctx.measured_kl = updated.get("kl", figures.get("kl"))
         self._learn_from(ctx, collected)
         end_s = time.monotonic()
         times = {"time_rollouts_s": rollouts_s - start_s, "time_update_s": end_s - rollouts_s, "time_s": end_s - start_s}
-        return collected, figures | update_figures(updates) | ctx.metrics | notes | times | {"rl_step": step + 1}
+        return collected, figures | updated | ctx.metrics | notes | times | {"rl_step": step + 1}
 
     def context(self, step: int) -> StepContext:
         """The step as pieces see it, with the limits and coefficients that hold at it."""
         ctx = StepContext(
             step, self.config.num_steps, self.ctx.seed, self.config.max_new_tokens, self.config.group_size,
-            services=self.services, mixture=self.collector.mixture,
+            services=self.services, aggregator=self.chosen.one("aggregator").key, mixture=self.collector.mixture,
         )  # fmt: skip
         for clock in self.chosen.many("clock"):
             ctx.max_new_tokens, ctx.group_size = clock.limits(ctx)
@@ -126,7 +132,13 @@ class RlLoop:
         return groups
 
     def _draw(self, ctx: StepContext, num: int) -> list[Sample]:
-        places = self.chosen.one("sampler").draw(ctx, self.prompts, num)
+        """Prompts that a replay piece wants answered again, then the sampler's."""
+        places: list[int] = []
+        for piece in self.chosen.many("inject"):
+            if hasattr(piece, "reserve"):
+                places += piece.reserve(ctx, self.prompts, num - len(places))
+        if len(places) < num:
+            places += self.chosen.one("sampler").draw(ctx, self.prompts, num - len(places))
         return [self.prompts.samples[place] for place in places]
 
     def _learn_from(self, ctx: StepContext, collected: Collected) -> None:
@@ -206,9 +218,13 @@ class RlLoop:
             ]
             allows = (lambda norm: all(rule.allows(norm) for rule in rules)) if rules else None
             updates.append(self.learner.step(batches, objective, allows=allows))
-        if hasattr(self.chosen.one("loss"), "after_pass"):
-            self.chosen.one("loss").after_pass(self.learner)
         return updates
+
+    def _after_updates(self) -> None:
+        """Once per RL step: `after_updates(learner)` of a loss that ends an iteration (mirror descent)."""
+        loss = self.chosen.one("loss")
+        if hasattr(loss, "after_updates"):
+            loss.after_updates(self.learner)
 
     def _flag(self, rows: list[Row], *, is_first: bool) -> None:
         """Let the loss choose tokens by what it sees over the whole optimiser step, on all processes."""
@@ -221,7 +237,7 @@ class RlLoop:
         else:
             now = completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
         own = [
-            (list(logprobs), [row.rollout.advantage] * len(logprobs), [0] * len(logprobs) if row.is_filler else row.rollout.trained())
+            (list(logprobs), row.rollout.per_token_advantages(), [0] * len(logprobs) if row.is_filler else row.rollout.trained())
             for row, logprobs in zip(rows, now, strict=True)
         ]
         shares = self.learner.gather(own)

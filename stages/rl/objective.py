@@ -64,10 +64,11 @@ def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -
     batch["old_logprobs"] = aligned(lambda row: row.rollout.logprobs, 0.0)
     batch["ref_logprobs"] = aligned(lambda row: row.rollout.ref_logprobs, 0.0)
     batch["masked_logprobs"] = aligned(lambda row: row.rollout.masked_logprobs, 0.0)
-    batch["advantages"] = aligned(lambda row: row.rollout.token_advantages or [row.rollout.advantage] * len(row.rollout.ids), 0.0)
+    batch["advantages"] = aligned(lambda row: row.rollout.per_token_advantages(), 0.0)
     batch["weights"] = aligned(lambda row: _weights(row.rollout), 1.0)
     batch["kl_weights"] = aligned(lambda row: [row.rollout.kl_weight] * len(row.rollout.ids), 1.0)
     batch["flags"] = aligned(lambda row: row.flags, 0.0)
+    batch["right"] = torch.tensor([float(row.rollout.right) for row in rows], device=device)
     batch["kinds"] = torch.tensor([KIND_CODES[row.rollout.kind] for row in rows], device=device)
     return batch
 
@@ -124,5 +125,5 @@ class PolicyObjective:
         return TokenBatch(
             logp=logp, old=batch["old_logprobs"], ref=batch["ref_logprobs"], masked=batch["masked_logprobs"],
             mask=batch["policy_mask"], advantages=batch["advantages"], weights=batch["weights"], kl_weights=batch["kl_weights"],
-            flags=batch["flags"], kinds=batch["kinds"], totals=totals, entropy=entropy,
+            flags=batch["flags"], kinds=batch["kinds"], right=batch["right"], totals=totals, entropy=entropy,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,10 @@ class TrainingPrompts:
     """Sample id -> a teacher's worked response."""
     pass_rates: Mapping[str, float] = field(default_factory=dict)
     """Sample id -> pass rate measured before this stage."""
+    value_stds: Mapping[str, float] = field(default_factory=dict)
+    """Sample id -> standard deviation of the rewards, likewise."""
+    rap_ds: Mapping[str, float] = field(default_factory=dict)
+    """Sample id -> RAP's D, where the select stage asked without images too."""
 
 
 def stage_read(config: RlConfig) -> str | None:
@@ -47,7 +52,7 @@ def training_prompts(config: RlConfig, ctx: RunContext) -> TrainingPrompts:
             f"rl: the stage '{stage}' kept none of the {len(samples)} prompts. Loosen its limits, or give it the same `samples`."
         )
     # A prompt that counts k times is k entries of the pool, told apart by their ids.
-    samples, rates = [], {}
+    samples, rates, stds, gains = [], {}, {}, {}
     for sample in kept:
         stat = stats[sample.id]
         for copy in range(max(1, stat.repeat)):
@@ -55,4 +60,8 @@ def training_prompts(config: RlConfig, ctx: RunContext) -> TrainingPrompts:
             samples.append(one)
             if stat.pass_rate is not None:
                 rates[one.id] = stat.pass_rate
-    return TrainingPrompts(samples, {}, rates)
+            if stat.variance is not None:
+                stds[one.id] = math.sqrt(stat.variance)
+            if stat.rap_d is not None:
+                gains[one.id] = stat.rap_d
+    return TrainingPrompts(samples, {}, rates, stds, gains)

@@ -140,6 +140,10 @@ class Rollout:
                 mask[span.start : span.end] = [1] * (span.end - span.start)
         return mask
 
+    def per_token_advantages(self) -> list[float]:
+        """The advantage of each token. [len(ids)]"""
+        return self.token_advantages or [self.advantage] * len(self.ids)
+
     def stored(self) -> dict[str, Any]:
         """What a replay buffer keeps, as JSON data; step-specific results are left out."""
         row = {name: getattr(self, name) for name in _STORED}

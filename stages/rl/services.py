@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ import torch
 from factory.contracts import Media, Message, Sample
 from factory.errors import TrainingError
 from factory.stages.batches import share_of
-from factory.stages.rl.context import Continuation, Pairs
+from factory.stages.rl.context import Continuation, Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
 from factory.stages.rl.logprobs import Reference, completion_logprobs, vocab_logprobs
 from factory.stages.rl.objective import Row
@@ -24,6 +27,9 @@ from factory.stages.rl.rollouts import Request, Rollout, Sampling
 if TYPE_CHECKING:
     from factory.stages.learner import Learner
     from factory.stages.models.codec import Encoded
+
+_SCORED = ("text", "fields", "reward", "right", "shaping")
+"""What `score` sets on a rollout."""
 
 FEW_ROWS = 64
 """Prompts answered together by `ask`."""
@@ -43,6 +49,9 @@ class RunServices:
     demonstrations: Mapping[str, str] = field(default_factory=dict)
     mask_view: Callable[[Sample, Encoded], Encoded] | None = None
     """Set by a piece that looks at the policy with part of the image hidden."""
+    score_pairs: Callable[[StepContext, Pairs], None] | None = None
+    sample_of: Callable[[str], Sample] | None = None
+    """Sample id -> the pool's sample as it is rolled out. Raises KeyError."""
     _others: dict[str, Any] = field(default_factory=dict)
 
     def logprobs(self, pairs: Pairs, of: str) -> list[list[float]]:
@@ -99,9 +108,48 @@ class RunServices:
         """See `context.Services`."""
         self.verify_pairs(pairs)
 
+    def score(self, ctx: StepContext, pairs: Pairs) -> None:
+        """See `context.Services`."""
+
+        def own(mine: Pairs) -> list[tuple[Any, ...]]:
+            assert self.score_pairs is not None, "set by the stage"
+            self.score_pairs(ctx, mine)
+            return [tuple(getattr(rollout, name) for name in _SCORED) for _, rollout in mine]
+
+        for (_, rollout), found in zip(pairs, self._dealt(pairs, own), strict=True):
+            for name, value in zip(_SCORED, found, strict=True):
+                setattr(rollout, name, value)
+
+    def sample(self, sample_id: str) -> Sample:
+        """See `context.Services`."""
+        assert self.sample_of is not None, "set by the stage"
+        try:
+            return self.sample_of(sample_id)
+        except KeyError as err:
+            raise TrainingError(
+                f"rl: a stored rollout answers the sample {sample_id!r}, which is not in the pool any more. "
+                "Restore the data, or delete the stage's checkpoints to start with an empty buffer."
+            ) from err
+
+    def fingerprint(self, sample: Sample) -> str:
+        """See `context.Services`."""
+        parts = [self._vocabulary, json.dumps(self.prompt(sample).ids), *(media.sha256() for media in sample.media)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def _vocabulary(self) -> str:
+        """Hash of the token ids' meaning; read once, because a vocabulary is large."""
+        words = sorted(self.learner.loaded.codec.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
     def demonstration(self, sample: Sample) -> str | None:
         """See `context.Services`."""
         return self.demonstrations.get(sample.id)
+
+    def turn(self, text: str) -> list[int]:
+        """See `context.Services`."""
+        chat = self.learner.loaded.codec.chat
+        return [*chat.plain_ids(text), chat.end_of_turn]
 
     def encode(self, text: str) -> list[int]:
         """See `context.Services`."""

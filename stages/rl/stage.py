@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
@@ -12,10 +11,10 @@ from factory.rewards.mixture import Mixture
 from factory.stages.models.facts import memory_bytes
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check
-from factory.stages.rl.engines import check_engine, make_engine
+from factory.stages.rl.engines import check_engine
 from factory.stages.rl.pieces.needs import NEEDS
 from factory.stages.rl.presets import Chosen, resolve
-from factory.stages.rl.prompts import stage_read, training_prompts
+from factory.stages.rl.prompts import stage_read
 
 PROMPT_TOKENS = 48
 """Assumed text tokens of one prompt, for the plan's estimate only."""
@@ -49,7 +48,8 @@ class RlStage:
             )
         rows = config.prompts_per_step * config.group_size
         supply = chosen.one("supply")
-        first_draw, draws = supply.first_draw(config.prompts_per_step), 1 + supply.max_refills
+        largest_draw = getattr(supply, "largest_draw", supply.first_draw)
+        first_draw, draws = largest_draw(config.prompts_per_step), 1 + supply.max_refills
         memory, formula = self._memory(config, chosen, facts, build, rows, prompt_tokens)
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.samples,
@@ -94,44 +94,13 @@ class RlStage:
             TrainingError: refill budget spent (`on_spent: error`), non-finite loss, sampler and learner disagree.
             RewardError: verifiers failed more often than `pool.max_error_rate`.
         """
-        from factory.rewards.pool import VerifierPool
-        from factory.stages.learner import Learner
-        from factory.stages.models.load import load
-        from factory.stages.rl.collector import Collector
-        from factory.stages.rl.logprobs import make_reference
-        from factory.stages.rl.loop import RlLoop
-        from factory.stages.rl.pool import PromptPool
-        from factory.stages.rl.record import RolloutLog
-        from factory.stages.rl.rollouts import Sampling
-        from factory.stages.rl.services import RunServices
+        from factory.stages.rl.assemble import assembled
 
-        chosen = resolve(config)
-        check(ctx.stage, config, chosen, ctx.build.get("launch") or {})
-        found = training_prompts(config, ctx)
-        prompts = PromptPool(found.samples, keeps=[piece.keeps for piece in chosen.many("pool")], offline=found.pass_rates)
-        mixture = Mixture(ctx.pack.manifest.tasks, ctx.build.get("mixture") or {}, known=ctx.pack.verifiers())
-        loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
-        reference = make_reference(loaded, chosen)
-        total = config.num_steps * config.updates_per_rollout * config.minibatches
-        learner = Learner.from_context(loaded, config.optim, total, ctx)
-        engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation)
-        sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
-        try:
-            with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
-                collector = Collector(
-                    learner=learner, engine=engine, pool=pool, mixture=mixture, chosen=chosen, reference=reference,
-                    sampling=sampling, seed=ctx.seed, context=learner.max_context,
-                )  # fmt: skip
-                services = RunServices(
-                    learner, engine, reference, collector.prompt, collector.verify, sampling, ctx.seed, found.demonstrations
-                )
-                rollout_log = RolloutLog(ctx.workdir, is_main=learner.is_main)
-                figures = RlLoop(config, chosen, learner, collector, prompts, rollout_log, services, ctx).run()
-                verdicts = pool.counts()
-        finally:
-            engine.close()
-        learner.save_model(ctx.workdir / "model")
-        learner.drop_checkpoints()
+        with assembled(config, ctx) as loop:
+            figures = loop.run()
+            verdicts = loop.collector.pool.counts()
+        loop.learner.save_model(ctx.workdir / "model")
+        loop.learner.drop_checkpoints()
         metrics = {"last_step": figures, "verdicts": verdicts}
         return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl"))
 

@@ -38,6 +38,8 @@ class TokenBatch:
     """[B] int64, codes of `KIND_CODES`."""
     totals: Mapping[str, float]
     """Counts over the whole optimiser step: `tokens`, `sequences`, and what the loss counts itself."""
+    right: Tensor | None = None
+    """[B] 1.0 for rollouts that the main verifier found right."""
     entropy: Tensor | None = None
     """[B, T] entropy of the policy at each position, with gradient, when a piece needs it."""
 

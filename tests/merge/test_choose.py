@@ -92,9 +92,7 @@ def test_no_critical_word_has_no_entropy(base):
 
 
 def _samples(count):
-    return [
-        Sample(f"v{i}", "sky", (Message("user", f"the sky is {WORDS_ASKED[i % 3]}"),), "blue") for i in range(count)
-    ]
+    return [Sample(f"v{i}", "sky", (Message("user", f"the sky is {WORDS_ASKED[i % 3]}"),), "blue") for i in range(count)]
 
 
 @pytest.fixture

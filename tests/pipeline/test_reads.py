@@ -56,7 +56,11 @@ def weights(tmp_path: Path, step: str = "05-tune") -> bytes:
 
 def test_a_stage_reads_what_it_names_and_what_its_kind_finds(base):
     found = resolve_reads(
-        {"look": Recipe("fake-notes"), "more": Recipe("fake-notes"), "tune": Recipe(notes_from="look", reads=["more", "look", "base"])}
+        {
+            "look": Recipe("fake-notes"),
+            "more": Recipe("fake-notes"),
+            "tune": Recipe(notes_from="look", reads=["more", "look", "base"]),
+        }
     )
     assert found == {"look": (), "more": (), "tune": ("more", "look", "base")}
 
@@ -179,5 +183,7 @@ def test_a_file_of_lessons_counts_by_its_content_and_is_checked_for_overlap(tmp_
     run(setting)
     # The kit asks `Say test 3.` in its test split.
     lessons_file(path, "Say test 3.")
-    with pytest.raises(DataError, match=r"1 training items are also held out(?s:.*)'elsewhere-7' = held out 'test-3' \(same text\)"):
+    with pytest.raises(
+        DataError, match=r"1 training items are also held out(?s:.*)'elsewhere-7' = held out 'test-3' \(same text\)"
+    ):
         run(setting)

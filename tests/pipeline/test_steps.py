@@ -17,6 +17,7 @@ class Recipe:
     kind: str = "fake-train"
     start: str | None = None
     control: bool = False
+    notes_from: str = ""
 
 
 @pytest.fixture(autouse=True)

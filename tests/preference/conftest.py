@@ -23,7 +23,7 @@ def vl_base(tmp_path_factory):
 
 @pytest.fixture
 def run_stage(base, tmp_path):
-    """run_stage(kind, folder=…, stop_after=…, context settings…, **config) -> (workdir, rows of the log, Outputs or None)."""
+    """run_stage(kind, folder=, stop_after=, …, **config) -> (workdir, rows of the log, Outputs or None)."""
 
     def run(kind, folder="run", *, stop_after=None, model=None, pack=None, inputs=None, **settings):
         from factory.plugins import load_stage

@@ -1,4 +1,4 @@
-"""A pack with a taste: of two answers the one that begins with the sample's colour is preferred. Lengths differ from pair to pair."""
+"""A pack with a taste: the answer that begins with the sample's colour is preferred. Lengths differ from pair to pair."""
 
 import io
 from pathlib import Path

@@ -39,9 +39,7 @@ class BestOf:
         )  # fmt: skip
         pairs = [(sample, draw.text) for sample, draws in zip(samples, drawn, strict=True) for draw in draws]
         scores = self.judge(pairs)
-        return [
-            self._settle(draws, scores[index * self.draws : (index + 1) * self.draws]) for index, draws in enumerate(drawn)
-        ]
+        return [self._settle(draws, scores[index * self.draws : (index + 1) * self.draws]) for index, draws in enumerate(drawn)]
 
     def _settle(self, draws: Sequence[Draw], scores: Sequence[float | None]) -> Deliberated:
         kept = draws[best(scores)]

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from factory.contracts import Message, Sample
 from factory.stages.eval.deliberate.protocol import Deliberated, Draw, Engine, Request
 
-CRITICISE = "Criticise the answer above: name each mistake, each step that does not follow, and what was overlooked. Do not answer anew."
+CRITICISE = (
+    "Criticise the answer above: name each mistake, each step that does not follow, and what was overlooked. Do not answer anew."
+)
 REVISE = "A critic says about your answer:\n{critique}\n\nAnswer the question again in the required form, mending what the critic is right about."
 
 

@@ -1,7 +1,7 @@
 """The text of `--deliberate`, read and checked: `METHOD[:COUNT][,KEY=VALUE]...`. No torch, no model.
 
-    majority:8                              best_of:8,verifier=format        best_of:8,scorer=DIR,temperature=0.7
-    align3,behaviour=FILE,safety=FILE       critic:2,critic=DIR              force_answer:256,answer=64
+majority:8                              best_of:8,verifier=format        best_of:8,scorer=DIR,temperature=0.7
+align3,behaviour=FILE,safety=FILE       critic:2,critic=DIR              force_answer:256,answer=64
 """
 
 from __future__ import annotations

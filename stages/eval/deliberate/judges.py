@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from factory.contracts import Sample, Verdict
+from factory.contracts import Eval, RunContext, Sample, Verdict, Verifier
 from factory.rewards.pool import VerifierPool
 from factory.stages.eval.deliberate.best_of import Judge
+from factory.stages.eval.deliberate.grammar import Deliberation
+
+log = logging.getLogger(__name__)
 
 PROBED = 16
 """Samples on which a verifier is asked whether its verdict depends on the reference."""
+
+
+@dataclass(frozen=True)
+class Appointed:
+    """A judge, and how its choice must be called."""
+
+    judge: Judge
+    label: str
+    notes: tuple[str, ...] = ()
+
+
+def find_judge(
+    wanted: Deliberation, ctx: RunContext, pool: VerifierPool, evaluation: Eval, verifiers: Mapping[str, Verifier],
+    samples: Sequence[Sample],
+) -> Appointed:  # fmt: skip
+    """The judge that `best_of` names. One that sees the reference is an oracle: labelled pass@n, and warned about."""
+    n, name = wanted.count, wanted.options["verifier"]
+    if name:
+        # A verifier may fail without a reference; those errors must not stop the measurement, so they are counted apart.
+        with VerifierPool(ctx.domain, **{**ctx.build["pool"], "max_error_rate": 1.0}) as apart:
+            is_oracle = name == evaluation.verifier or sees_reference(apart, name, verifiers[name], samples)
+        judge, who = verifier_judge(pool, name, is_oracle=is_oracle), f"verifier '{name}'"
+    else:
+        from factory.stages.models.scorer import load_scorer
+
+        scorer = load_scorer(wanted.options["scorer"], precision=ctx.build["precision"])
+        judge, who, is_oracle = scorer_judge(scorer), "reward model", scorer.settings.show_reference
+    if not is_oracle:
+        return Appointed(judge, f"best of {n} by {who}")
+    note = (
+        f"the {who} sees the reference, so it can choose the right draw whenever there is one: this is an upper bound (pass@{n}), "
+        "not what a user without references would get. Use a verifier of form, or a reward model that reads no reference."
+    )
+    log.warning("%s", note)
+    return Appointed(judge, f"oracle (pass@{n})", (note,))
 
 
 def verifier_judge(pool: VerifierPool, name: str, *, is_oracle: bool) -> Judge:
@@ -26,10 +65,11 @@ def verifier_judge(pool: VerifierPool, name: str, *, is_oracle: bool) -> Judge:
 
 
 def scorer_judge(scorer: Any) -> Judge:
-    """Scores of a reward model (`factory.stages.models.scorer`)."""
+    """Scores of a reward model (`factory.stages.models.scorer.Scorer`); those of a cost model are turned round."""
+    sign = -1.0 if scorer.settings.objective == "cost" else 1.0
 
     def judge(pairs: Sequence[tuple[Sample, str]]) -> list[float | None]:
-        return [float(score) for score in scorer.score(pairs)]
+        return [sign * float(score) for score in scorer.score(pairs)]
 
     return judge
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,18 +12,16 @@ from factory.contracts import Eval, RunContext, Sample
 from factory.rewards.pool import VerifierPool
 from factory.stages.eval.deliberate.align3 import Align3
 from factory.stages.eval.deliberate.answers import AnswerReader
-from factory.stages.eval.deliberate.best_of import BestOf, Judge
+from factory.stages.eval.deliberate.best_of import BestOf
 from factory.stages.eval.deliberate.critic import Critic
 from factory.stages.eval.deliberate.engine import ModelEngine
 from factory.stages.eval.deliberate.force_answer import ForceAnswer
 from factory.stages.eval.deliberate.grammar import Deliberation, check_against, read_deliberation, read_text
-from factory.stages.eval.deliberate.judges import scorer_judge, sees_reference, verifier_judge
+from factory.stages.eval.deliberate.judges import find_judge
 from factory.stages.eval.deliberate.majority import Majority
 from factory.stages.eval.deliberate.protocol import Deliberated, Deliberator, Engine
 from factory.stages.eval.summary import Row, summarise
 from factory.stages.models.load import LoadedModel, load
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def deliberate(
     wanted = read_deliberation(ctx.build["eval"]["deliberate"])
     check_against(wanted, list(ctx.pack.verifiers()))
     maker = _Maker(ctx, wanted, pool, evaluation, [sample for judged in splits for sample in judged.samples])
-    report: dict[str, Any] = {"method": str(wanted), "label": maker.label, "notes": maker.notes, "splits": {}}
+    report: dict[str, Any] = {"method": str(wanted), "label": maker.label, "notes": list(maker.notes), "splits": {}}
     with (ctx.workdir / "deliberated.jsonl").open("w", encoding="utf-8") as out:
         for judged in splits:
             engine = maker.engine(loaded, judged.split)
@@ -71,9 +68,7 @@ def _answers(deliberator: Deliberator, engine: Engine, judged: Judged, ctx: RunC
     return found
 
 
-def _verified(
-    pool: VerifierPool, evaluation: Eval, samples: Sequence[Sample], answers: Sequence[Deliberated]
-) -> list[Row]:
+def _verified(pool: VerifierPool, evaluation: Eval, samples: Sequence[Sample], answers: Sequence[Deliberated]) -> list[Row]:
     pairs = list(zip(samples, answers, strict=True))
     verdicts = pool.score([(answer.text, sample, [evaluation.verifier]) for sample, answer in pairs])
     return [
@@ -111,8 +106,11 @@ class _Maker:
         self.ctx, self.wanted, self.pool = ctx, wanted, pool
         self.settings: Mapping[str, Any] = ctx.build["eval"]
         self.reader = AnswerReader.of(ctx.pack)
-        self.label, self.notes = str(wanted).split(",")[0], []
-        self._judge = self._make_judge(evaluation, samples) if wanted.method == "best_of" else None
+        self.label, self.notes = str(wanted).split(",")[0], ()
+        self._judge = None
+        if wanted.method == "best_of":
+            chair = find_judge(wanted, ctx, pool, evaluation, self.reader.verifiers, samples)
+            self.label, self.notes, self._judge = chair.label, chair.notes, chair.judge
         folder = wanted.options.get("critic")
         self._critic = load(folder, precision=ctx.build["precision"]) if folder else None
 
@@ -138,22 +136,3 @@ class _Maker:
             return Align3(behaviour, safety, options["thinking"] or tokens, tokens, self.reader.shape_of, heat)
         critic = self.engine(self._critic, f"{split} critic") if self._critic is not None else None
         return Critic(wanted.count, tokens, options["critique"] or tokens, self.reader.key, critic, heat)
-
-    def _make_judge(self, evaluation: Eval, samples: Sequence[Sample]) -> Judge:
-        name, n = self.wanted.options["verifier"], self.wanted.count
-        if not name:
-            from factory.stages.models.scorer import load_scorer
-
-            self.label = f"best_of:{n} by reward model"
-            return scorer_judge(load_scorer(self.wanted.options["scorer"], precision=self.ctx.build["precision"]))
-        # A verifier may fail without a reference; those errors must not stop the measurement, so they are counted apart.
-        with VerifierPool(self.ctx.domain, **{**self.ctx.build["pool"], "max_error_rate": 1.0}) as apart:
-            is_oracle = name == evaluation.verifier or sees_reference(apart, name, self.reader.verifiers[name], samples)
-        if is_oracle:
-            self.label = f"oracle (pass@{n})"
-            self.notes.append(
-                f"verifier '{name}' sees the reference, so it chooses the right draw whenever there is one: this is an upper bound "
-                f"(pass@{n}), not what a user without references would get. Use scorer=DIR, or a verifier of form."
-            )
-            log.warning("%s", self.notes[-1])
-        return verifier_judge(self.pool, name, is_oracle=is_oracle)

@@ -1,5 +1,7 @@
 """Group-relative advantages: how much better a rollout scored than the others of its prompt.
 
+Batch-wide whitening (REINFORCE++) is in reinforce.py.
+
 Scores are plain floats in reward units, one per rollout of one group; `None` marks a masked rollout (its verifier
 failed), which takes no part in the group's statistics and gets the advantage 0.
 """
@@ -90,6 +92,45 @@ class GroupMean:
     def estimate(self, ctx: StepContext, groups: Sequence[Group]) -> None:
         """Set every rollout's advantage."""
         set_advantages(groups, self.of)
+
+
+@piece(
+    "advantage", "rloo", formula="r_i - mean of the others = (r_i - mean(r)) n / (n - 1)",
+    source="Back to Basics (RLOO), arXiv 2402.14740; the same in verl and TRL; OREAL uses it too",
+)  # fmt: skip
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Each rollout is compared with the mean of the other live rollouts of its group."""
+
+    def of(self, scores: Scores) -> list[float]:
+        """Advantages [G] of one group's scores."""
+        return per_live_rollout(scores, lambda live, mean: (len(live) - 1) / len(live))
+
+    def estimate(self, ctx: StepContext, groups: Sequence[Group]) -> None:
+        """Set every rollout's advantage."""
+        set_advantages(groups, self.of)
+
+
+@piece(
+    "advantage", "batch_std", formula="(r_i - mean of its group) / (std of the batch + eps), std with n-1",
+    source="Lite-PPO (Tricks or Traps?), arXiv 2508.08221; TRL scale_rewards=batch",
+)  # fmt: skip
+@dataclass(frozen=True)
+class BatchStd:
+    """The group gives the baseline, the whole step gives the scale: easy and hard prompts are not blown up."""
+
+    eps: float = 1e-4
+    """Added to the standard deviation, in reward units. TRL 1e-4."""
+
+    def __post_init__(self) -> None:
+        if self.eps <= 0:
+            raise ValueError("eps must be above 0.")
+
+    def estimate(self, ctx: StepContext, groups: Sequence[Group]) -> None:
+        """Set every rollout's advantage. The deviation is that of all live scores of the step, not of the centred ones."""
+        live = [score for group in groups for score in live_scores(group.scores())]
+        spread = sample_std(live, math.fsum(live) / len(live)) if len(live) > 1 else 0.0
+        set_advantages(groups, lambda scores: per_live_rollout(scores, lambda own, mean: spread + self.eps))
 
 
 @piece("advantage", "none", formula="r_i", source="REINFORCE (Williams, 1992), without a baseline")

@@ -22,7 +22,10 @@ def counts(mask: Tensor) -> dict[str, float]:
     return {"tokens": float(mask.sum()), "sequences": float((mask.sum(1) > 0).sum())}
 
 
-@piece("aggregator", "token_mean", formula="sum(L m) / sum(m)", source="DAPO, arXiv 2503.14476")
+@piece(
+    "aggregator", "token_mean", formula="sum(L m) / sum(m)", source="DAPO, arXiv 2503.14476",
+    caveat="BNPO divides by the tokens of each micro-batch, so its loss depends on the split; this is its global form",
+)  # fmt: skip
 @dataclass(frozen=True)
 class TokenMean:
     """Every token of the step weighs the same."""
@@ -69,3 +72,20 @@ class ConstantLength:
     def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
         """[B, T], [B, T] -> scalar. `max_length`: the generation limit, tokens."""
         return (loss * mask).sum() / (max(totals["sequences"], 1.0) * max_length)
+
+
+@piece(
+    "aggregator", "luffy_sum_norm", formula="sum(L m) / L_max", source="LUFFY, arXiv 2504.14945, released code",
+    caveat="the code does this per micro-batch, with L_max the padded response length, and averages over micro-batches; here "
+    "the sum runs over the whole step and L_max is max_new_tokens, so the split does not matter",
+)  # fmt: skip
+@dataclass(frozen=True)
+class LuffySumNorm:
+    """As `constant_length` without the number of rollouts: the step's gradient grows with the batch, so lr must fit it.
+
+    The code's value for n equal micro-batches of padded length L is sum(L m) / (n L); ours times max_new_tokens / (n L).
+    """
+
+    def __call__(self, loss: Tensor, mask: Tensor, totals: Mapping[str, float], *, max_length: int) -> Tensor:
+        """[B, T], [B, T] -> scalar. `max_length`: the generation limit, tokens; `totals` is unused."""
+        return (loss * mask).sum() / max_length

@@ -60,12 +60,50 @@ class K2(_Estimator):
         return 0.5 * (logp - ref).square()
 
 
+def k3(logp: Tensor, ref: Tensor) -> Tensor:
+    """`exp(d) - d - 1` with `d = ref - logp` held within +-`MAX_GAP`; [...] nats."""
+    gap = (ref - logp).clamp(-MAX_GAP, MAX_GAP)
+    return gap.exp() - gap - 1.0
+
+
 @piece("kl", "k3", formula="exp(d) - d - 1, d = ref - logp", source=_SOURCE, needs={"ref_logprobs"})
 @dataclass(frozen=True)
 class K3(_Estimator):
     """Never negative, small variance."""
 
+    max_value: float = 0.0
+    """Upper bound of one token's KL, nats, above which it has no gradient; 0 is none (TRL), 10 is verl's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_value < 0:
+            raise ValueError("max_value must be above 0 (verl: 10), or 0 for no bound.")
+
     def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
         """[...] nats."""
-        gap = (ref - logp).clamp(-MAX_GAP, MAX_GAP)
-        return gap.exp() - gap - 1.0
+        kl = k3(logp, ref)
+        return kl.clamp(max=self.max_value) if self.max_value else kl
+
+
+@piece("kl", "abs", formula="|logp - ref|", source="verl (kl_penalty abs)", needs={"ref_logprobs"})
+@dataclass(frozen=True)
+class AbsoluteGap(_Estimator):
+    """No estimate of a KL: a distance whose gradient has the same size however near the reference is."""
+
+    def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
+        """[...] nats."""
+        return (logp - ref).abs()
+
+
+@piece(
+    "kl", "k3_plus", formula="value exp(d) - d - 1, gradient of d^2 / 2 (straight through)", source="verl (kl_penalty k3+)",
+    needs={"ref_logprobs"},
+)  # fmt: skip
+@dataclass(frozen=True)
+class K3Plus(_Estimator):
+    """Shown with k3's small variance, minimised with k2's right gradient."""
+
+    def __call__(self, logp: Tensor, ref: Tensor) -> Tensor:
+        """[...] nats."""
+        squared = 0.5 * (logp - ref).square()
+        return squared + (k3(logp, ref) - squared).detach()
