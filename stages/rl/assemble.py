@@ -50,7 +50,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
             )  # fmt: skip
             services = RunServices(
                 learner, engine, reference, collector.prompt, collector.verify, sampling, ctx.seed, found.demonstrations,
-                score_pairs=collector.score,
+                score_pairs=collector.score, read_rollout=collector.read,
                 sample_of=lambda sample_id: chosen.one("format").render(prompts.sample_of(sample_id)),
             )  # fmt: skip
             rollout_log = RolloutLog(ctx.workdir, is_main=learner.is_main)

@@ -23,6 +23,7 @@ from factory.stages.rl.logprobs import Reference, completion_logprobs
 from factory.stages.rl.objective import Row
 from factory.stages.rl.presets import Chosen
 from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, regroup, seed_of
+from factory.stages.rl.transcript import transcript
 
 if TYPE_CHECKING:
     from factory.stages.learner import Learner
@@ -54,7 +55,9 @@ class Collector:
     def prompt(self, sample: Sample) -> Encoded:
         """The rendered prompt, made once per step. Raises DataError when there is no room to answer."""
         if sample.id not in self._prompts:
-            encoded = self.learner.loaded.codec.prompt(sample.messages, sample.media)
+            # Rendered here too (it changes nothing twice), so that a stored rollout's prompt is the one it was sampled with.
+            rendered = self.chosen.one("format").render(sample)
+            encoded = self.learner.loaded.codec.prompt(rendered.messages, rendered.media)
             if len(encoded.ids) + self.sampling.max_new_tokens > self.context:
                 raise DataError(
                     f"sample {sample.id!r}: {len(encoded.ids)} prompt tokens and max_new_tokens={self.sampling.max_new_tokens} "
@@ -84,13 +87,21 @@ class Collector:
                 reward.apply(ctx, group)
         return groups
 
+    def read(self, rollout: Rollout) -> None:
+        """Set text and fields from the tokens."""
+        rollout.text = transcript(rollout, self.learner.loaded.codec)
+        rollout.fields = dict(self.chosen.one("format").read(rollout.text))
+
     def _read(self, rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
         """Set text and fields as rollouts finish."""
-        form = self.chosen.one("format")
         for rollout in rollouts:
-            rollout.text = self.learner.loaded.codec.completion(rollout.ids)
-            rollout.fields = dict(form.read(rollout.text))
+            self.read(rollout)
             yield rollout
+
+    def _judged(self, text: str) -> str:
+        """What the pack's verifiers are handed: the text, put by the format into the form that they read."""
+        form = self.chosen.one("format")
+        return form.judged(text) if hasattr(form, "judged") else text
 
     def _hooked(
         self, ctx: StepContext, when: str, samples: dict[int, Sample], rollouts: Iterable[Rollout]
@@ -113,7 +124,7 @@ class Collector:
         for rollout in rollouts:
             sample = samples[rollout.place]
             waiting[rollout.place, rollout.index] = rollout
-            self.pool.submit((rollout.place, rollout.index), rollout.text, sample, self.mixture.verifiers_for(sample.task))
+            self.pool.submit((rollout.place, rollout.index), self._judged(rollout.text), sample, self.mixture.verifiers_for(sample.task))
         failed: Counter[str] = Counter()
         for key, verdicts in self.pool.results():
             rollout = waiting.pop(key)
@@ -144,20 +155,22 @@ class Collector:
 
         A KL in the reward is left out: it compares with the policy that sampled, and none of ours did.
         """
-        form = self.chosen.one("format")
         for _, rollout in pairs:
-            rollout.text = self.learner.loaded.codec.completion(rollout.ids)
-            rollout.fields = dict(form.read(rollout.text))
+            self.read(rollout)
         self.verify(pairs)
+        self._shape(ctx, pairs)
+
+    def _shape(self, ctx: StepContext, pairs: Pairs) -> None:
+        """Reward terms of single rollouts. `prepare(ctx, pairs)` of a reward sees all of this process's rollouts before."""
         for reward in self.chosen.many("reward"):
+            if hasattr(reward, "prepare"):
+                reward.prepare(ctx, pairs)
             for sample, rollout in pairs:
                 rollout.shaping[reward.key] = reward.score(ctx, sample, rollout)
 
     def _add_rewards(self, ctx: StepContext, rollouts: list[Rollout], samples: dict[int, Sample]) -> None:
         """The added reward terms of single rollouts, and the KL when it belongs in the reward."""
-        for reward in self.chosen.many("reward"):
-            for rollout in rollouts:
-                rollout.shaping[reward.key] = reward.score(ctx, samples[rollout.place], rollout)
+        self._shape(ctx, [(samples[rollout.place], rollout) for rollout in rollouts])
         kl = self.chosen.one("kl")
         if kl is not None and kl.place == "reward":
             self.add_reference([Row(self.prompt(samples[rollout.place]), rollout) for rollout in rollouts])

@@ -30,6 +30,10 @@ class RlConfig(TrainStageConfig):
     prompts_from: str = ""
     """Where prompts come from: "" the pack's samples, `lessons` the samples of its lessons (which then are demonstrations),
     or the name of an earlier `select` stage, whose kept prompts and pass rates are used."""
+    tasks: list[str] = field(default_factory=list)
+    """Only prompts of these tasks; empty for all."""
+    media: str = "any"
+    """Only prompts without images (`text`), only those with (`images`), or `any`."""
     prompts_per_step: int = 16
     """Groups trained on per step, at most."""
     group_size: int = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,10 +39,19 @@ class Services(Protocol):
     def vocab_logprobs(self, sample: Sample, rollouts: Sequence[Rollout]) -> Tensor:
         """own. [G, T, V] log-probs of the whole vocabulary at each completion position; rows end-padded with `-log V`."""
 
-    def extend(
-        self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int, images: Sequence[Sequence[Media]] = ()
-    ) -> list[Continuation]:
-        """own. Let the policy write on after each rollout's present `ids` (with the images its tokens refer to)."""
+    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int) -> list[Continuation]:
+        """own. Let the policy write on after each rollout's present `ids` (whose image tokens stand for its `images`)."""
+
+    def room(self, sample: Sample, rollout: Rollout) -> int:
+        """Tokens that the model's context still holds after prompt and rollout; `extend` must not be asked for more."""
+
+    def reply(self, text: str, images: Sequence[Media] = (), *, role: str = "user") -> list[int]:
+        """Token ids of an environment's turn (`<image>` in `text` for each image) and the opening of the policy's next one.
+
+        They follow a rollout that ends with the end of turn; the images go to `rollout.images`."""
+
+    def read(self, rollout: Rollout) -> None:
+        """Set `text` and `fields` from the tokens: after a hook changed them."""
 
     def ask(
         self, prompts: Sequence[tuple[Sequence[Message], Sequence[Media]]], *, max_new_tokens: int, temperature: float, seed: int,
@@ -90,6 +99,8 @@ class StepContext:
     seed: int
     max_new_tokens: int
     group_size: int
+    temperature: float = 1.0
+    """At which rollouts are sampled."""
     kl_coef: float = 0.0
     """Coefficient of the KL piece at this step, after its schedule; 0 without one."""
     measured_kl: float | None = None

@@ -70,7 +70,7 @@ def vocab_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner, *, t
     found = []
     with torch.no_grad(), learner.autocast():
         for row in rows:
-            batch = learner.loaded.codec.collate([row.encoded()], device=learner.device)
+            batch = learner.loaded.codec.collate([row.encoded(learner.loaded.codec)], device=learner.device)
             start = len(row.prompt.ids) - 1
             logits = model(**model_inputs(batch)).logits[0, start : row.length - 1].float()
             found.append((logits / temperature).log_softmax(-1))

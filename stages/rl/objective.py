@@ -35,10 +35,16 @@ class Row:
     flags: list[float] = field(default_factory=list)
     """1 for the tokens that the loss's `flag` chose, one per completion token."""
 
-    def encoded(self) -> Encoded:
+    masked_prompt: Encoded | None = None
+    """The prompt with part of its image hidden, where a piece trains through that view."""
+
+    def encoded(self, codec: Codec) -> Encoded:
         """Prompt and completion as one sequence; the loss mask is 1 exactly on the tokens that the policy (or a teacher) wrote."""
-        ids = [*self.prompt.ids, *self.rollout.ids]
-        return replace(self.prompt, ids=ids, loss_mask=[0] * len(self.prompt.ids) + self.rollout.trained())
+        return codec.lengthened(self.prompt, self.rollout.ids, self.rollout.trained(), self.rollout.images)
+
+    def masked_view(self, codec: Codec) -> Encoded:
+        """As `encoded`, of the masked prompt; the same as `encoded` where there is none."""
+        return replace(self, prompt=self.masked_prompt or self.prompt).encoded(codec)
 
     @property
     def length(self) -> int:
@@ -48,7 +54,7 @@ class Row:
 
 def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -> dict[str, Tensor]:
     """The model's inputs, and what `TokenBatch` holds beside the log-probs: float32 [B, T], `kinds` [B] int64."""
-    batch = dict(codec.collate([row.encoded() for row in rows], left=False, device=device))
+    batch = dict(codec.collate([row.encoded(codec) for row in rows], left=False, device=device))
     shape = batch["input_ids"].shape
 
     def aligned(of: Any, empty: float) -> Tensor:
@@ -59,6 +65,9 @@ def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -
                 tensor[b, len(row.prompt.ids) : row.length] = torch.tensor(values, dtype=torch.float32)
         return tensor.to(device)
 
+    if any(row.masked_prompt is not None for row in rows):
+        views = [row.masked_view(codec) for row in rows]
+        batch["masked_pixel_values"] = torch.cat([view.pixels for view in views if view.pixels is not None]).to(device)
     is_live = torch.tensor([[float(not row.is_filler)] for row in rows])
     batch["policy_mask"] = batch["loss_mask"].float() * is_live.to(device)
     batch["old_logprobs"] = aligned(lambda row: row.rollout.logprobs, 0.0)
@@ -69,6 +78,7 @@ def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -
     batch["kl_weights"] = aligned(lambda row: [row.rollout.kl_weight] * len(row.rollout.ids), 1.0)
     batch["flags"] = aligned(lambda row: row.flags, 0.0)
     batch["right"] = torch.tensor([float(row.rollout.right) for row in rows], device=device)
+    batch["has_view"] = torch.tensor([[float(bool(row.rollout.masked_logprobs))] for row in rows], device=device)
     batch["kinds"] = torch.tensor([KIND_CODES[row.rollout.kind] for row in rows], device=device)
     return batch
 
@@ -91,6 +101,7 @@ class PolicyObjective:
         self._loss, self._aggregate, self._kl = chosen.one("loss"), chosen.one("aggregator"), chosen.one("kl")
         self._auxiliary = chosen.many("auxiliary")
         self._wants_entropy = "entropy" in chosen.needs()
+        self._wants_view = any(getattr(term, "recompute", False) for term in self._auxiliary)
 
     def counts(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
         """Trained tokens and rollouts of this micro-batch, and what the loss itself divides by."""
@@ -122,8 +133,12 @@ class PolicyObjective:
     def tokens(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> TokenBatch:
         """Run the model on a micro-batch and line everything up for the pieces."""
         logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=self._wants_entropy)
+        masked = batch["masked_logprobs"]
+        if self._wants_view and "masked_pixel_values" in batch:
+            view = {**batch, "pixel_values": batch["masked_pixel_values"]}
+            masked = token_logprobs(model, view, temperature=self._temperature)[0] * batch["has_view"]
         return TokenBatch(
-            logp=logp, old=batch["old_logprobs"], ref=batch["ref_logprobs"], masked=batch["masked_logprobs"],
+            logp=logp, old=batch["old_logprobs"], ref=batch["ref_logprobs"], masked=masked, has_view=batch["has_view"],
             mask=batch["policy_mask"], advantages=batch["advantages"], weights=batch["weights"], kl_weights=batch["kl_weights"],
             flags=batch["flags"], kinds=batch["kinds"], right=batch["right"], totals=totals, entropy=entropy,
         )  # fmt: skip

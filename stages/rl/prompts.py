@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from factory.contracts import RunContext, Sample
 from factory.errors import DataError
+from factory.stages.only import only
 from factory.stages.rl.config import RlConfig
 
 LESSONS = "lessons"
@@ -35,11 +38,14 @@ def stage_read(config: RlConfig) -> str | None:
 
 def training_prompts(config: RlConfig, ctx: RunContext) -> TrainingPrompts:
     """Load them. Raises DataError when a select stage kept none."""
-    request = replace(ctx.request, limit=config.samples)
+
+    def fetch(kind: str, num: int) -> Iterable[Any]:
+        return getattr(ctx.pack, kind)("train", ctx.seed, replace(ctx.request, limit=num))
+
     if config.prompts_from == LESSONS:
-        lessons = list(ctx.pack.lessons("train", ctx.seed, request))
+        lessons = only(partial(fetch, "lessons"), config.samples, config.tasks, config.media, lambda lesson: lesson.sample)
         return TrainingPrompts([lesson.sample for lesson in lessons], {lesson.sample.id: lesson.response for lesson in lessons})
-    samples = list(ctx.pack.samples("train", ctx.seed, request))
+    samples = only(partial(fetch, "samples"), config.samples, config.tasks, config.media, lambda sample: sample)
     stage = stage_read(config)
     if stage is None:
         return TrainingPrompts(samples)

@@ -50,6 +50,7 @@ class RunServices:
     mask_view: Callable[[Sample, Encoded], Encoded] | None = None
     """Set by a piece that looks at the policy with part of the image hidden."""
     score_pairs: Callable[[StepContext, Pairs], None] | None = None
+    read_rollout: Callable[[Rollout], None] | None = None
     sample_of: Callable[[str], Sample] | None = None
     """Sample id -> the pool's sample as it is rolled out. Raises KeyError."""
     _others: dict[str, Any] = field(default_factory=dict)
@@ -73,13 +74,11 @@ class RunServices:
         rows = self.rows([(sample, rollout) for rollout in rollouts])
         return vocab_logprobs(rows, self.learner.model, self.learner, temperature=self.sampling.temperature)
 
-    def extend(
-        self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int, images: Sequence[Sequence[Media]] = ()
-    ) -> list[Continuation]:
+    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int) -> list[Continuation]:
         """See `context.Services`."""
         requests = []
         for place, (sample, rollout) in enumerate(pairs):
-            row = Row(self.prompt(sample), rollout).encoded()
+            row = Row(self.prompt(sample), rollout).encoded(self.learner.loaded.codec)
             requests.append(Request(place, sample, replace(row, loss_mask=[0] * len(row.ids))))
         sampling = Sampling(1, max_new_tokens, temperature, self.sampling.top_p, self.sampling.top_k)
         found = {one.place: one for one in self.engine.generate(requests, sampling, seed=seed)}
@@ -141,6 +140,19 @@ class RunServices:
         """Hash of the token ids' meaning; read once, because a vocabulary is large."""
         words = sorted(self.learner.loaded.codec.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+    def room(self, sample: Sample, rollout: Rollout) -> int:
+        """See `context.Services`."""
+        return self.learner.max_context - len(self.prompt(sample).ids) - len(rollout.ids)
+
+    def reply(self, text: str, images: Sequence[Media] = (), *, role: str = "user") -> list[int]:
+        """See `context.Services`. Raises DataError when the chat template refuses the turn."""
+        return self.learner.loaded.codec.reply(Message(role, text), images)
+
+    def read(self, rollout: Rollout) -> None:
+        """See `context.Services`."""
+        assert self.read_rollout is not None, "set by the stage"
+        self.read_rollout(rollout)
 
     def demonstration(self, sample: Sample) -> str | None:
         """See `context.Services`."""

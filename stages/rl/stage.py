@@ -9,6 +9,7 @@ from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, Stage
 from factory.errors import ConfigError
 from factory.rewards.mixture import Mixture
 from factory.stages.models.facts import memory_bytes
+from factory.stages.only import check_only
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check
 from factory.stages.rl.engines import check_engine
@@ -39,6 +40,7 @@ class RlStage:
                 f"stages.{name}: pack '{pack.manifest.name}' provides no samples, so there is nothing to reward. "
                 "Leave the stage out."
             )
+        check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
         Mixture(pack.manifest.tasks, build.get("mixture") or {})
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:

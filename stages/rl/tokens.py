@@ -40,6 +40,8 @@ class TokenBatch:
     """Counts over the whole optimiser step: `tokens`, `sequences`, and what the loss counts itself."""
     right: Tensor | None = None
     """[B] 1.0 for rollouts that the main verifier found right."""
+    has_view: Tensor | None = None
+    """[B, 1] 1.0 for rollouts with log-probs of a masked image."""
     entropy: Tensor | None = None
     """[B, T] entropy of the policy at each position, with gradient, when a piece needs it."""
 

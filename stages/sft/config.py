@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from factory.config.schema import TrainStageConfig
 
@@ -24,5 +24,9 @@ class SftConfig(TrainStageConfig):
     With `start: base` this is OpenVLThinker's round: the base learns anew from what its own successor answered right."""
     mix_pack: float = 0.0
     """Share of the lessons that are the pack's own, mixed into those of `lessons_from` (expert traces beside self-distillation)."""
+    tasks: list[str] = field(default_factory=list)
+    """Only lessons of these tasks of the pack; empty for all."""
+    media: str = "any"
+    """Only the pack's lessons without images (`text`), only those with (`images`), or `any`."""
     cache_items: int = 20_000
     """Encoded lessons kept in memory; lower it for large images."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from factory.contracts import Lesson, RunContext
 from factory.errors import DataError
 from factory.stages.lesson_files import find_file, read_lessons
+from factory.stages.only import only
 from factory.stages.sft.config import SftConfig
 
 Item = TypeVar("Item")
@@ -22,7 +23,7 @@ def gather_lessons(config: SftConfig, ctx: RunContext) -> tuple[list[Lesson], di
         DataError: the file is missing, damaged or empty, or holds a sample that is not of the training split.
     """
     if not config.lessons_from:
-        lessons = pack_lessons(ctx, config.lessons)
+        lessons = pack_lessons(config, ctx, config.lessons)
         return lessons, {"pack": len(lessons)}
     path = find_file(config.lessons_from, "lessons", ctx.inputs)
     found = read_lessons(path)
@@ -33,13 +34,17 @@ def gather_lessons(config: SftConfig, ctx: RunContext) -> tuple[list[Lesson], di
         )
     num_own, num_pack = shares(len(found), config.lessons, config.mix_pack)
     own = draw(found, num_own, ctx.seed)
-    expert = pack_lessons(ctx, num_pack) if num_pack else []
+    expert = pack_lessons(config, ctx, num_pack) if num_pack else []
     return [*own, *expert], {config.lessons_from: len(own), "pack": len(expert)}
 
 
-def pack_lessons(ctx: RunContext, limit: int) -> list[Lesson]:
-    """The pack's first `limit` training lessons."""
-    return list(ctx.pack.lessons("train", ctx.seed, replace(ctx.request, limit=limit)))[:limit]
+def pack_lessons(config: SftConfig, ctx: RunContext, limit: int) -> list[Lesson]:
+    """The pack's first `limit` training lessons that fit the config's tasks and media."""
+
+    def fetch(num: int) -> Iterable[Lesson]:
+        return ctx.pack.lessons("train", ctx.seed, replace(ctx.request, limit=num))
+
+    return only(fetch, limit, config.tasks, config.media, lambda lesson: lesson.sample)
 
 
 def shares(num_found: int, limit: int, mix_pack: float) -> tuple[int, int]:

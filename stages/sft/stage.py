@@ -10,6 +10,7 @@ from factory.errors import ConfigError
 from factory.stages.batches import num_steps
 from factory.stages.lesson_files import check_source, path_named, stage_named
 from factory.stages.models.facts import memory_bytes
+from factory.stages.only import check_only
 from factory.stages.sft.config import SftConfig
 
 TEXT_TOKENS = 256
@@ -68,6 +69,7 @@ class SftStage:
 def check(name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack) -> None:
     """Refuse settings that cannot run. Raises ConfigError with the key and the remedy."""
     where = f"stages.{name}"
+    check_only(where, config.tasks, config.media, pack.manifest.tasks)
     if "lessons" not in pack.manifest.provides and (not config.lessons_from or config.mix_pack):
         raise ConfigError(
             f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out."
