@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from factory.contracts import Lesson, Pair, Sample
+from factory.data.report import RowReport
 from factory.errors import ConfigError, DataError, PluginError, near_miss
 from factory.plugins import load_stage
 from factory.registry.files import write_atomic
@@ -171,13 +172,21 @@ def prompt_row(stat: PromptStat) -> dict[str, Any]:
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
-    """The samples behind a file of lessons or pairs, whatever their split, one a line: for the overlap check.
+    """The samples behind a file of lessons or pairs, whatever their split: for the overlap check.
+
+    Lines in our own form, or any table of pairs that a stage can train on.
 
     Raises:
         DataError: unreadable line.
     """
-    for number, row in _lines(path):
-        yield _parsed(path, number, row, lambda given: Sample.from_json(given["sample"]))
+    if path.suffix == ".jsonl" and all("sample" in row for _, row in _lines(path)):
+        for number, row in _lines(path):
+            yield _parsed(path, number, row, lambda given: Sample.from_json(given["sample"]))
+        return
+    from factory.stages.pairs import read_pair_file
+
+    # Rows that training leaves out as malformed are left out here too: they are counted and set aside there.
+    yield from (pair.sample for pair in read_pair_file(path, RowReport(max_bad_fraction=1.0)))
 
 
 def _sample_of(item: Lesson | Pair) -> Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from factory.contracts import DomainPack, Pair, RunContext
 from factory.data.files import kind_of
 from factory.data.report import RowReport
 from factory.data.rows import read_rows
-from factory.errors import ConfigError, DataError, near_miss
+from factory.errors import ConfigError, DataError
 from factory.stages.pair_rows import fault_of, pair_from_row, unread_columns
 
 FILE_NAME = "pairs.jsonl"
@@ -22,16 +22,15 @@ def is_file(pairs_from: str) -> bool:
     return "/" in pairs_from or kind_of(Path(pairs_from)) is not None
 
 
-def check_source(where: str, pairs_from: str, reads: Sequence[str], pack: DomainPack) -> None:
+def check_source(where: str, pairs_from: str, pack: DomainPack) -> None:
     """Refuse a source that cannot be read, before any work.
 
     Args:
         where: the stage's key in the recipe, `stages.dpo`.
         pairs_from: empty for the pack, the name of a stage, or a file.
-        reads: earlier stages whose folders the stage will be given.
 
     Raises:
-        ConfigError: the pack has no pairs, there is no such file, or the stage is not listed in `reads`.
+        ConfigError: the pack has no pairs, or there is no such file. Whether the stage exists is checked with the order of steps.
     """
     if not pairs_from:
         if "pairs" not in pack.manifest.provides:
@@ -42,12 +41,6 @@ def check_source(where: str, pairs_from: str, reads: Sequence[str], pack: Domain
     elif is_file(pairs_from):
         if not Path(pairs_from).expanduser().is_file():
             raise ConfigError(f"{where}.pairs_from is '{pairs_from}': no such file. Check the path.")
-    elif pairs_from not in reads:
-        listed = ", ".join([*reads, pairs_from])
-        raise ConfigError(
-            f"{where}.pairs_from is '{pairs_from}', which {where}.reads does not list.{near_miss(pairs_from, reads)} "
-            f"Set {where}.reads=[{listed}]; a file needs a slash or a suffix such as .jsonl."
-        )
 
 
 def read_pairs(pairs_from: str, ctx: RunContext, *, limit: int) -> list[Pair]:
@@ -57,12 +50,14 @@ def read_pairs(pairs_from: str, ctx: RunContext, *, limit: int) -> list[Pair]:
         DataError: no pair at all, more bad rows than `data.max_bad_fraction`, or the pack gives a pair that teaches nothing.
         ConfigError: see `check_source`.
     """
-    check_source(f"stages.{ctx.stage}", pairs_from, list(ctx.inputs), ctx.pack)
+    check_source(f"stages.{ctx.stage}", pairs_from, ctx.pack)
     if not pairs_from:
         pairs = _from_pack(ctx, limit)
         origin = f"pack '{ctx.pack.manifest.name}'"
     else:
         path = Path(pairs_from).expanduser() if is_file(pairs_from) else ctx.inputs[pairs_from] / FILE_NAME
+        if not path.is_file():
+            raise DataError(f"{path}: the stage '{pairs_from}' left no pairs. Set stages.{pairs_from}.pairs, e.g. right_wrong.")
         report = RowReport.for_request(ctx.request, f"{ctx.stage}-pairs")
         pairs = list(read_pair_file(path, report, limit=limit))
         origin = str(path)

@@ -64,18 +64,7 @@ def evaluate(
             }
         )
         return
-    say(
-        table(
-            ("split", "task", "value", "95 % interval", "n"),
-            _rows(figures),
-            title=f"{model} on {composed.config.domain}",
-            right=("value", "n"),
-        )
-    )
-    if "deliberated" in figures:
-        _say_deliberated(figures)
-    for probe, values in figures.get("probes", {}).items():
-        say(f"probe {probe}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    _say_figures(model, composed.config.domain, figures)
     say(f"run      {made.folder.root}", f"report   {report or 'not written'}")
 
 
@@ -104,6 +93,22 @@ def compared(folder: Path, settings: Any) -> dict[str, dict[str, Any] | None]:
         split: None if found is None else {"diff": found.value, "diff_ci": [found.low, found.high], "n": found.n}
         for split, found in differences.items()
     }
+
+
+def _say_figures(model: str, domain: str, figures: dict[str, Any]) -> None:
+    """All that was measured, for people."""
+    say(
+        table(
+            ("split", "task", "value", "95 % interval", "n"),
+            _rows(figures),
+            title=f"{model} on {domain}",
+            right=("value", "n"),
+        )
+    )
+    if "deliberated" in figures:
+        _say_deliberated(figures)
+    for probe, values in figures.get("probes", {}).items():
+        say(f"probe {probe}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
 
 
 def _say_deliberated(figures: dict[str, Any]) -> None:

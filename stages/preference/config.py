@@ -13,7 +13,7 @@ class PreferenceConfig(TrainStageConfig):
 
     kind: str = "preference"
     pairs_from: str = ""
-    """Empty: the pack's own pairs. Else a stage named in `reads`, or a file of pairs (ours, or TRL's preference form)."""
+    """Empty: the pack's own pairs. Else an earlier stage that makes pairs (`select`), or a file of pairs (ours, or TRL's preference form)."""
     pairs: int = 3000
     """Pairs of one epoch. Fewer in the source: all of them."""
     epochs: int = 1

@@ -9,7 +9,7 @@ from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, Stage
 from factory.errors import ConfigError, near_miss
 from factory.stages.batches import num_steps
 from factory.stages.models.facts import memory_bytes
-from factory.stages.pairs import check_source
+from factory.stages.pairs import check_source, is_file
 from factory.stages.reward_model.config import RewardModelConfig
 from factory.stages.reward_model.losses import LOSSES
 
@@ -25,7 +25,16 @@ class RewardModelStage:
     consumes: ClassVar[frozenset[str]] = frozenset({"model"})
     produces: ClassVar[frozenset[str]] = frozenset({"scorer"})
 
+    def reads(self, config: RewardModelConfig) -> tuple[str, ...]:
+        """The stage whose pairs it learns from, if any."""
+        return () if not config.pairs_from or is_file(config.pairs_from) else (config.pairs_from,)
+
+    def training_files(self, config: RewardModelConfig) -> tuple[str, ...]:
+        """The file of pairs that it learns from, if any; its content counts in the fingerprint and the overlap check."""
+        return (config.pairs_from,) if config.pairs_from and is_file(config.pairs_from) else ()
+
     def plan(
+
         self, name: str, config: RewardModelConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]
     ) -> StagePlan:
         """Count pairs, steps and tokens; estimate the memory.
@@ -77,4 +86,4 @@ def check(name: str, config: RewardModelConfig, facts: ModelFacts, pack: DomainP
             f"{where}.max_length is {config.max_length}; the model reads 2 to {facts.context} tokens. "
             f"Set {where}.max_length={min(2048, facts.context)}."
         )
-    check_source(where, config.pairs_from, config.reads, pack)
+    check_source(where, config.pairs_from, pack)

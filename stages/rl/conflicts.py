@@ -12,6 +12,7 @@ from typing import Any
 from factory.errors import ConfigError
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.presets import Chosen
+from factory.stages.rl.prompts import stage_read
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,14 @@ class Rule:
 _POSITIVE = ("num_steps", "samples", "prompts_per_step", "max_new_tokens", "updates_per_rollout", "minibatches")
 
 
+_CLIPS = ("loss.clip", "loss.stable_clip", "loss.gspo", "loss.gspo_token", "loss.cispo", "loss.cpgd", "loss.sapo")
+_GROUP_BASELINES = ("advantage.group_std", "advantage.group_mean", "advantage.rloo", "advantage.batch_std")
+_GROUP_ADVANTAGES = (*_GROUP_BASELINES, "advantage.reinforce_pp_baseline")
+
+
 def _idle_clip(case: Case) -> bool:
     one_update = case.config.updates_per_rollout * case.config.minibatches == 1
-    return one_update and case.has("loss.clip") and not any(case.chosen.many("inject"))
+    return one_update and case.has(*_CLIPS) and not any(case.chosen.many("inject"))
 
 
 SETTING_RULES: tuple[Rule, ...] = (
@@ -61,7 +67,7 @@ SETTING_RULES: tuple[Rule, ...] = (
         f"{', '.join(_POSITIVE)} must be 1 or more.",
     ),
     Rule(
-        "group_of_one", True, lambda c: c.config.group_size < 2 and c.has("advantage.group_std", "advantage.group_mean"),
+        "group_of_one", True, lambda c: c.config.group_size < 2 and c.has(*_GROUP_ADVANTAGES),
         "group_size must be 2 or more for group advantages: one rollout has nothing to be compared with. Set group_size=8.",
     ),
     Rule(
@@ -80,10 +86,39 @@ SETTING_RULES: tuple[Rule, ...] = (
     Rule("idle_clip", False, _idle_clip, "one update per rollout: the ratio is 1, so the clip range has no effect."),
     Rule(
         "no_filter_waste", False,
-        lambda c: c.has("supply.fixed") and not c.get("supply.fixed", "drop_equal") and not c.has("kl.k1", "kl.k2", "kl.k3"),
+        lambda c: (
+            c.has("supply.fixed") and not c.get("supply.fixed", "drop_equal") and c.has(*_GROUP_BASELINES)
+            and c.chosen.one("kl") is None and not c.has("resample.oreal_pair")
+        ),
         "groups with equal rewards are kept: they cost a forward and backward and teach nothing.",
     ),
 )  # fmt: skip
+
+
+def _kl_in_reward(case: Case) -> bool:
+    kl = case.chosen.one("kl")
+    return kl is not None and kl.place == "reward"
+
+
+def _is_deepspeed(case: Case) -> bool:
+    return int(case.launch.get("zero_stage", -1)) >= 1
+
+
+def _wants_offline(case: Case) -> bool:
+    samplers = ("sampler.difficulty_pool", "sampler.rlcs", "sampler.curriculum")
+    return case.has("pool.rap") or any(case.get(key, "by") == "offline" for key in samplers)
+
+
+def _ptst_fits(case: Case) -> bool:
+    most_tokens, most_rollouts = case.config.max_new_tokens, case.config.group_size
+    limits = case.chosen.made["clock.ptst"].all_limits(most_tokens, most_rollouts)
+    return all(1 <= tokens <= most_tokens and 2 <= rollouts <= most_rollouts for tokens, rollouts in limits)
+
+
+def _same_stages(case: Case) -> bool:
+    ends = case.get("auxiliary.staged_entropy", "ends")
+    return len(case.get("sampler.curriculum", "tiers", ())) == 3 and case.get("sampler.curriculum", "ends") == ends
+
 
 PIECE_RULES: tuple[Rule, ...] = (
     Rule(
@@ -93,6 +128,81 @@ PIECE_RULES: tuple[Rule, ...] = (
     Rule(
         "k1_in_loss", False, lambda c: c.get("kl.k1", "place") == "loss",
         "kl=k1 in the loss has a gradient of mean zero; k3 (or k1 with place=reward) acts.",
+    ),
+    Rule(
+        "sequence_loss_token_weight", True, lambda c: c.has("loss.gspo", "loss.mirror_descent") and bool(c.chosen.many("token_weight")),
+        "loss gspo and mirror_descent are one number per rollout, so token weights contradict them. Use loss=gspo_token.",
+    ),
+    Rule(
+        "mirror_aggregator", True, lambda c: c.has("loss.mirror_descent") and not c.has("aggregator.seq_mean_token_mean"),
+        "loss=mirror_descent is one number per rollout: another aggregator would weigh it by length. "
+        "Set pieces.aggregator=seq_mean_token_mean.",
+    ),
+    Rule(
+        "gspo_aggregator", False,
+        lambda c: c.has("loss.gspo") and not c.has("aggregator.seq_mean_token_mean") and c.chosen.preset != "luspo",
+        "loss=gspo is one number per rollout; any aggregator but seq_mean_token_mean weighs it by length (LUSPO does so on purpose).",
+    ),
+    Rule(
+        "mirror_two_references", True, lambda c: c.has("loss.mirror_descent") and c.chosen.one("kl") is not None,
+        "loss=mirror_descent has its own reference, the policy that sampled; take the KL piece out (pieces.kl=null).",
+    ),
+    Rule(
+        "oreal_aggregator", True, lambda c: c.has("loss.oreal") and not c.has("aggregator.token_mean"),
+        "loss=oreal divides by the tokens of right and of wrong rollouts, which needs pieces.aggregator=token_mean.",
+    ),
+    Rule(
+        "std_with_constant_length", False, lambda c: c.all_of("advantage.group_std", "aggregator.constant_length"),
+        "advantage=group_std with aggregator=constant_length is legal, but it is not Dr. GRPO, which is defined by having no std.",
+    ),
+    Rule(
+        "dr_grpo_with_std", True, lambda c: c.chosen.preset == "dr_grpo" and not c.has("advantage.group_mean"),
+        "preset dr_grpo is defined by advantage=group_mean. Name another preset (grpo) and change that.",
+    ),
+    Rule(
+        "schedule_without_kl", True, lambda c: c.chosen.one("kl") is None and not c.has("kl_schedule.constant"),
+        "a KL schedule has nothing to scale without a KL piece. Set pieces.kl=k3, or take pieces.kl_schedule out.",
+    ),
+    Rule(
+        "token_kl_estimator", True,
+        lambda c: c.has("advantage.reinforce_pp") and _kl_in_reward(c) and not (c.has("kl.k1") and c.has("mixer.weighted")),
+        "advantage=reinforce_pp charges the KL to single tokens, which only k1 and mixer=weighted let it tell apart. "
+        "Set pieces.kl.k1.place=reward and leave the mixer alone.",
+    ),
+    Rule(
+        "no_ratio_many_updates", False,
+        lambda c: c.has("loss.reinforce", "loss.oreal") and c.config.updates_per_rollout * c.config.minibatches > 1,
+        "losses reinforce and oreal have no ratio: from the second update of a step on, the gradient is a little off-policy.",
+    ),
+    Rule(
+        "two_flags", True, lambda c: c.all_of("loss.kl_cov", "auxiliary.kl_cov_penalty"),
+        "loss=kl_cov has the penalty already. Take auxiliary.kl_cov_penalty out.",
+    ),
+    Rule(
+        "skip_under_deepspeed", True, lambda c: c.has("step_rule.max_grad_norm") and _is_deepspeed(c),
+        "step_rule.max_grad_norm cannot hold DeepSpeed's step back. Set launch.zero_stage=-1.",
+    ),
+    Rule(
+        "reset_under_deepspeed", True, lambda c: bool(c.get("loss.mirror_descent", "reset_optimizer")) and _is_deepspeed(c),
+        "loss=mirror_descent resets the optimiser, which DeepSpeed shards. Set launch.zero_stage=-1, or reset_optimizer=false.",
+    ),
+    Rule(
+        "moe_token_ratio", False, lambda c: c.is_moe and c.has("loss.clip", "loss.stable_clip"),
+        "token ratios of a mixture-of-experts model carry the routing's noise; gspo or oreal do not.",
+    ),
+    Rule(
+        "offline_rates", True, lambda c: _wants_offline(c) and stage_read(c.config) is None,
+        "this sampler or pool piece reads what a select stage measured, and prompts come from the pack. Set prompts_from to a stage "
+        "of kind select, or pieces.sampler.<name>.by to latest or meta.KEY.",
+    ),
+    Rule(
+        "ptst_limits", True, lambda c: c.has("clock.ptst") and not _ptst_fits(c),
+        "clock.ptst: in every stage of it max_new_tokens must be 1 up to the configured one and group_size 2 up to the configured one. "
+        "Raise group_size (16 in the paper) or max_new_tokens, or change pieces.clock.ptst.lengths and groups.",
+    ),
+    Rule(
+        "staged_entropy_alone", False, lambda c: c.has("auxiliary.staged_entropy") and not _same_stages(c),
+        "auxiliary.staged_entropy follows no sampler.curriculum of three tiers with the same ends: its stages are then only of time.",
     ),
 )  # fmt: skip
 

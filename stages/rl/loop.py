@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from factory.contracts import RunContext, Sample
@@ -106,7 +107,7 @@ class RlLoop:
         """The step as pieces see it, with the limits and coefficients that hold at it."""
         ctx = StepContext(
             step, self.config.num_steps, self.ctx.seed, self.config.max_new_tokens, self.config.group_size,
-            services=self.services, aggregator=self.chosen.one("aggregator").key, mixture=self.collector.mixture,
+            temperature=self.config.temperature, services=self.services, aggregator=self.chosen.one("aggregator").key, mixture=self.collector.mixture,
         )  # fmt: skip
         for clock in self.chosen.many("clock"):
             ctx.max_new_tokens, ctx.group_size = clock.limits(ctx)
@@ -114,6 +115,9 @@ class RlLoop:
         if kl is not None:
             ctx.kl_coef = self.chosen.one("kl_schedule").coef(ctx, kl.coef)
             ctx.metrics["kl_coef"] = ctx.kl_coef
+        for piece in self.chosen.made.values():
+            if hasattr(piece, "masked_view"):
+                self.services.mask_view = partial(piece.masked_view, ctx, self.learner.loaded.codec)
         return ctx
 
     def credit(self, ctx: StepContext, groups: list[Group]) -> list[Group]:
@@ -166,11 +170,11 @@ class RlLoop:
         # Longest first, dealt out in turn: equal work for every process, little padding in its micro-batches.
         live = sorted(live, key=lambda pair: -len(pair[1].ids))
         mine = share_of(live, self.learner.rank, self.learner.world_size)
-        rows = [Row(self.collector.prompt(sample), rollout) for sample, rollout in mine]
+        rows = [Row(self.collector.prompt(sample), rollout, sample_id=sample.id) for sample, rollout in mine]
         if len(rows) < -(-len(live) // self.learner.world_size):
             # A copy that counts for nothing keeps this process in step with the others.
             sample, rollout = live[0]
-            rows.append(Row(self.collector.prompt(sample), rollout, is_filler=True))
+            rows.append(Row(self.collector.prompt(sample), rollout, is_filler=True, sample_id=sample.id))
         return rows
 
     def _complete_logprobs(self, rows: list[Row], version: int) -> dict[str, float]:
@@ -193,7 +197,23 @@ class RlLoop:
         kl = self.chosen.one("kl")
         if kl is not None and kl.place == "loss":
             self.collector.add_reference(rows)
+        if "masked_view" in self.chosen.needs():
+            self._add_masked_view(rows)
         return notes
+
+    def _add_masked_view(self, rows: list[Row]) -> None:
+        """Rows with images: log-probs with part of the image hidden, or only that view where a piece trains through it."""
+        seen = [row for row in rows if row.prompt.pixels is not None]
+        views = {row.sample_id: row.prompt for row in seen}
+        views = {name: self.services.mask_view(name, prompt) for name, prompt in views.items()}
+        if any(getattr(term, "recompute", False) for term in self.chosen.many("auxiliary")):
+            for row in seen:
+                row.masked_prompt = views[row.sample_id]
+            return
+        masked = [Row(views[row.sample_id], row.rollout) for row in seen]
+        found = completion_logprobs(masked, self.learner.model, self.learner, temperature=self.config.temperature)
+        for row, logprobs in zip(seen, found, strict=True):
+            row.rollout.masked_logprobs = logprobs
 
     def _update(self, ctx: StepContext, rows: list[Row], pass_number: int) -> list[Mapping[str, Any]]:
         """One pass over the rows in `minibatches` optimiser steps. A part without rows is skipped, not trained on nothing."""
@@ -227,9 +247,9 @@ class RlLoop:
             loss.after_updates(self.learner)
 
     def _flag(self, rows: list[Row], *, is_first: bool) -> None:
-        """Let the loss choose tokens by what it sees over the whole optimiser step, on all processes."""
-        loss = self.chosen.one("loss")
-        if not hasattr(loss, "flag"):
+        """Let the loss (or a term beside it) choose tokens by what it sees over the whole optimiser step, on all processes."""
+        flaggers = [piece for piece in self.chosen.made.values() if hasattr(piece, "flag")]
+        if not flaggers:
             return
         temperature = self.config.temperature
         if is_first and all(self.learner.gather(all(row.rollout.kind == FRESH for row in rows))):
@@ -241,7 +261,7 @@ class RlLoop:
             for row, logprobs in zip(rows, now, strict=True)
         ]
         shares = self.learner.gather(own)
-        flags = loss.flag([one for share in shares for one in share])
+        flags = flaggers[0].flag([one for share in shares for one in share])
         start = sum(len(share) for share in shares[: self.learner.rank])
         for row, chosen in zip(rows, flags[start : start + len(rows)], strict=True):
             row.flags = chosen

@@ -33,8 +33,9 @@ class Row:
     is_filler: bool = False
     """True for a copy that only keeps the processes in step: no gradient, not counted."""
     flags: list[float] = field(default_factory=list)
-    """1 for the tokens that the loss's `flag` chose, one per completion token."""
+    """1 for the tokens that a piece's `flag` chose, one per completion token."""
 
+    sample_id: str = ""
     masked_prompt: Encoded | None = None
     """The prompt with part of its image hidden, where a piece trains through that view."""
 
@@ -45,6 +46,11 @@ class Row:
     def masked_view(self, codec: Codec) -> Encoded:
         """As `encoded`, of the masked prompt; the same as `encoded` where there is none."""
         return replace(self, prompt=self.masked_prompt or self.prompt).encoded(codec)
+
+    @property
+    def has_view(self) -> bool:
+        """True when log-probs of a masked image are there, or will be made with gradient."""
+        return bool(self.rollout.masked_logprobs) or self.masked_prompt is not None
 
     @property
     def length(self) -> int:
@@ -78,7 +84,7 @@ def make_batch(rows: Sequence[Row], codec: Codec, device: torch.device | None) -
     batch["kl_weights"] = aligned(lambda row: [row.rollout.kl_weight] * len(row.rollout.ids), 1.0)
     batch["flags"] = aligned(lambda row: row.flags, 0.0)
     batch["right"] = torch.tensor([float(row.rollout.right) for row in rows], device=device)
-    batch["has_view"] = torch.tensor([[float(bool(row.rollout.masked_logprobs))] for row in rows], device=device)
+    batch["has_view"] = torch.tensor([[float(row.has_view)] for row in rows], device=device)
     batch["kinds"] = torch.tensor([KIND_CODES[row.rollout.kind] for row in rows], device=device)
     return batch
 

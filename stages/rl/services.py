@@ -47,8 +47,8 @@ class RunServices:
     sampling: Sampling
     seed: int
     demonstrations: Mapping[str, str] = field(default_factory=dict)
-    mask_view: Callable[[Sample, Encoded], Encoded] | None = None
-    """Set by a piece that looks at the policy with part of the image hidden."""
+    mask_view: Callable[[str, Encoded], Encoded] | None = None
+    """Sample id and prompt -> the prompt with part of its image hidden. Set every step by the piece that wants the view."""
     score_pairs: Callable[[StepContext, Pairs], None] | None = None
     read_rollout: Callable[[Rollout], None] | None = None
     sample_of: Callable[[str], Sample] | None = None
@@ -187,7 +187,7 @@ class RunServices:
         if of == "masked_view":
             if self.mask_view is None:
                 raise TrainingError("rl: a piece asked for the masked view, and no piece says how to mask.")
-            rows = [Row(self.mask_view(sample, row.prompt), row.rollout) for (sample, _), row in zip(pairs, rows, strict=True)]
+            rows = [Row(self.mask_view(sample.id, row.prompt), row.rollout) for (sample, _), row in zip(pairs, rows, strict=True)]
             return completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
         if self.reference is None:
             raise TrainingError(f"rl: a piece asked for log-probs of {of!r} and did not declare the need, so there is no reference.")

@@ -33,7 +33,7 @@ class TokenBatch:
     kl_weights: Tensor
     """[B, T] factors of the KL coefficient."""
     flags: Tensor
-    """[B, T] 1.0 where the loss's own `flag` chose the token."""
+    """[B, T] 1.0 where a piece's `flag` chose the token (shares where some are equal)."""
     kinds: Tensor
     """[B] int64, codes of `KIND_CODES`."""
     totals: Mapping[str, float]

@@ -69,11 +69,11 @@ class SftStage:
 def check(name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack) -> None:
     """Refuse settings that cannot run. Raises ConfigError with the key and the remedy."""
     where = f"stages.{name}"
-    check_only(where, config.tasks, config.media, pack.manifest.tasks)
     if "lessons" not in pack.manifest.provides and (not config.lessons_from or config.mix_pack):
         raise ConfigError(
             f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out."
         )
+    check_only(where, config.tasks, config.media, pack.manifest.tasks)
     for key in ("lessons", "epochs", "batch_size"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{where}.{key} is {getattr(config, key)}; give 1 or more.")

@@ -39,7 +39,8 @@ def test_import_rules_hold():
 
 
 LIGHT = ["factory.cli.app", "factory.pipeline.plan", "factory.config.compose", "factory.rewards.mixture", "factory.domains.pathology",
-         "factory.stages.cpt", "factory.stages.sft", "factory.stages.rl", "factory.stages.eval", "factory.report"]  # fmt: skip
+         "factory.stages.cpt", "factory.stages.sft", "factory.stages.rl", "factory.stages.eval", "factory.report", "factory.stages.select", "factory.stages.preference",
+         "factory.stages.reward_model", "factory.stages.merge", "factory.stages.rl.presets"]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", LIGHT)

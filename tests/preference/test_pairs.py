@@ -14,6 +14,7 @@ from factory.errors import ConfigError, DataError
 from factory.plugins import load_stage
 from factory.stages.models.facts import model_facts
 from factory.stages.pair_rows import pair_from_row
+from factory.stages.lesson_files import read_samples
 from factory.stages.pairs import read_pair_file, read_pairs
 
 ASK = {"role": "user", "content": "the sky is"}
@@ -149,11 +150,6 @@ def test_a_pack_that_prefers_nothing_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"pairs_from": "select"},
-            r"stages\.x\.pairs_from is 'select', which stages\.x\.reads does not list\. .*reads=\[select\]",
-        ),
-        ({"pairs_from": "selct", "reads": ["select"]}, r"Did you mean 'select'\?"),
         ({"pairs_from": "no/such.jsonl"}, r"stages\.x\.pairs_from is 'no/such\.jsonl': no such file"),
         ({"pairs": 0}, r"stages\.x\.pairs is 0"),
         ({"batch_size": 0}, r"stages\.x\.batch_size is 0"),
@@ -176,7 +172,7 @@ def test_plan_refuses_more():
     for kind in ("preference", "reward_model"):
         with pytest.raises(ConfigError, match=r"stages\.x: pack 'bare' provides no pairs\. Set stages\.x\.pairs_from"):
             plan(kind, bare)
-        assert plan(kind, bare, pairs_from="select", reads=["select"]).num_steps > 0
+        assert plan(kind, bare, pairs_from="select").num_steps > 0
     with pytest.raises(ConfigError, match=r"stages\.x\.loss is 'dop'"):
         plan("preference", loss="dop")
     with pytest.raises(ConfigError, match=r"stages\.x\.objective is 'costs'\. Did you mean 'cost'\?"):
@@ -214,3 +210,22 @@ def test_stages_load_without_torch(module):
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_sources_are_named_to_the_pipeline():
+    for kind in ("preference", "reward_model"):
+        stage = load_stage(kind)
+        sources = {given: taste.config(kind, pairs_from=given) for given in ("", "select", "./pairs.jsonl")}
+        assert {given: stage.reads(config) for given, config in sources.items()} == {
+            "": (), "select": ("select",), "./pairs.jsonl": ()
+        }  # fmt: skip
+        assert {given: stage.training_files(config) for given, config in sources.items()} == {
+            "": (), "select": (), "./pairs.jsonl": ("./pairs.jsonl",)
+        }  # fmt: skip
+
+
+def test_a_file_in_the_trl_form_gives_its_samples_to_the_overlap_check(tmp_path):
+    rows = [{"prompt": "what is it?", "chosen": "a", "rejected": "b"}, {"prompt": "and now?", "chosen": "c", "rejected": "d"}]
+    path = tmp_path / "trl.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [sample.text() for sample in read_samples(path)] == ["what is it?", "and now?"]

@@ -18,25 +18,50 @@ CASES = [
     ({"preset": "grpo"}, "no_filter_waste"),
     ({"preset": "dapo"}, "both_overlong"),
     ({"pieces": {"kl": "k1"}}, "k1_in_loss"),
+    ({"preset": "gspo", "pieces": {"loss": {"mirror_descent": {"tau": 0.1}}, "kl": "k3"}}, "mirror_two_references"),
+    ({"preset": "dapo", "pieces": {"loss": {"mirror_descent": {"tau": 0.1}}}}, "mirror_aggregator"),
+    ({"preset": "grpo", "pieces": {"loss": {"mirror_descent": {"tau": 0.1}}}}, "reset_under_deepspeed"),
+    ({"preset": "gspo", "pieces": {"aggregator": "token_mean"}}, "gspo_aggregator"),
+    ({"preset": "oreal", "pieces": {"aggregator": "seq_mean_token_mean"}}, "oreal_aggregator"),
+    ({"preset": "grpo", "pieces": {"aggregator": "constant_length"}}, "std_with_constant_length"),
+    ({"preset": "dr_grpo", "pieces": {"advantage": "group_std"}}, "dr_grpo_with_std"),
+    ({"preset": "grpo", "pieces": {"kl_schedule": "cosine"}}, "schedule_without_kl"),
+    ({"preset": "reinforce_pp", "pieces": {"kl": {"k2": {"place": "reward"}}}}, "token_kl_estimator"),
+    ({"preset": "rloo", "minibatches": 2}, "no_ratio_many_updates"),
+    ({"preset": "kl_cov", "pieces": {"auxiliary": "kl_cov_penalty"}}, "two_flags"),
+    ({"preset": "intern_s1"}, "skip_under_deepspeed"),
+    ({"preset": "grpo"}, "moe_token_ratio"),
+    ({"pieces": {"sampler": "curriculum"}}, "offline_rates"),
+    ({"group_size": 4, "pieces": {"clock": "ptst"}}, "ptst_limits"),
+    ({"pieces": {"auxiliary": {"staged_entropy": {"easy": 0.0, "medium": 0.001, "hard": 0.01}}}}, "staged_entropy_alone"),
 ]
 
 RULES_BY_NAME = {rule.name: rule for rule in RULES}
 
 
+LAUNCHES = {
+    "sharded_generation": {"zero_stage": 3},
+    "skip_under_deepspeed": {"zero_stage": 2},
+    "reset_under_deepspeed": {"zero_stage": 2},
+}
+OF_MOE = {"moe_token_ratio"}
+
+
 def launch_of(rule: str) -> dict:
-    return {"zero_stage": 3} if rule == "sharded_generation" else {}
+    return LAUNCHES.get(rule, {})
 
 
 @pytest.mark.parametrize(("changes", "rule"), CASES)
 def test_a_rule_fires_on_its_case(changes, rule):
     config = RlConfig(**changes)
     chosen = resolve(config)
-    assert RULES_BY_NAME[rule].applies(Case(config, chosen, launch_of(rule)))
+    is_moe = rule in OF_MOE
+    assert RULES_BY_NAME[rule].applies(Case(config, chosen, launch_of(rule), is_moe))
     if RULES_BY_NAME[rule].is_error:
         with pytest.raises(ConfigError, match=r"stages\.rl: "):
             check("rl", config, chosen, launch_of(rule))
     else:
-        assert RULES_BY_NAME[rule].message in check("rl", config, chosen, launch_of(rule))
+        assert RULES_BY_NAME[rule].message in check("rl", config, chosen, launch_of(rule), is_moe=is_moe)
 
 
 def test_every_rule_has_a_case():

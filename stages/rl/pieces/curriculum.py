@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 @piece(
     "sampler", "curriculum", formula="stage k of the run draws tier k (or tiers 1..k)",
-    source="VL-Cogito, arXiv 2507.22607 and MMedAgent-RL, arXiv 2506.00555: easy, medium, hard; Infi-MMR, arXiv 2505.23091: text, "
-    "captioned, caption-free",
+    source="easy, medium, hard: VL-Cogito and MMedAgent-RL (guides B3.1, B3.8); text, captioned, caption-free: Infi-MMR (guides B10)",
     caveat="no source gives the length of the stages inside one run, so they are equal unless `ends` says otherwise",
 )  # fmt: skip
 @dataclass
@@ -83,7 +82,7 @@ class Curriculum:
 
 @piece(
     "auxiliary", "staged_entropy", formula="-gamma_stage * H(policy), gamma_easy <= gamma_medium < gamma_hard", needs={"entropy"},
-    source="MMedAgent-RL, arXiv 2506.00555 (guides B3.8): gamma_easy about 0 < gamma_medium << gamma_hard",
+    source="MMedAgent-RL (guides B3.8): gamma_easy about 0 < gamma_medium << gamma_hard",
     caveat="the paper gives no values, so all three are required; its order is checked",
 )  # fmt: skip
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def set_of(sample: Sample, by: str) -> str:
 
 @piece(
     "sampler", "mix", formula="draw a set with probability w_k / sum w, then an unseen prompt of it",
-    source="MoDoMoDo, arXiv 2505.24871 (guides B9.6); uniform weights are its baseline",
+    source="MoDoMoDo (guides B9.6); uniform weights are its baseline",
     caveat="weights are learned from past runs with `factory mix fit` and `factory mix search`",
 )  # fmt: skip
 @dataclass
@@ -55,11 +55,10 @@ class Mix:
         if self.weights:
             check_names("pieces.sampler.mix.weights", self.weights, sets)
         weights = self.weights or dict.fromkeys(sets, 1.0)
-        left = eligible_only(pool, sets)
+        left = {name: places for name, places in eligible_only(pool, sets).items() if weights[name] > 0}
         found = self._decks.deal(ctx, left, lambda rng, heaps: self._choose(rng, heaps, weights), num)
         for name, places in left.items():
-            ctx.metrics[f"mix_seen/{name}"] = sum(place in self._decks.times for place in sets[name]) / len(sets[name])
-            ctx.metrics[f"mix_left/{name}"] = float(sum(place not in self._decks.times for place in places))
+            ctx.metrics[f"mix_unseen/{name}"] = float(sum(place not in self._decks.times for place in places))
         return found
 
     def _choose(self, rng: random.Random, heaps: Mapping[str, Heap], weights: Mapping[str, float]) -> str:
@@ -69,8 +68,8 @@ class Mix:
         if name in heaps and has_unseen(heaps[name]):
             return name
         self.is_over = True
-        unseen = {name: weights[name] for name, heap in heaps.items() if weights[name] > 0 and has_unseen(heap)}
-        return pick(rng, unseen or {name: weights[name] for name in heaps})
+        unseen = [name for name, heap in heaps.items() if has_unseen(heap)]
+        return pick(rng, {name: weights[name] for name in unseen or heaps})
 
     def state_dict(self) -> dict[str, Any]:
         """Draws per prompt."""
@@ -116,17 +115,16 @@ class DifficultyPool:
         else:
             # With rates a tier may be empty today and not tomorrow.
             check_names("pieces.sampler.difficulty_pool.shares", self.shares, {"easy": [], "medium": [], "hard": []})
-        return self._decks.deal(ctx, eligible_only(pool, sets), self._choose, num)
+        left = {name: places for name, places in eligible_only(pool, sets).items() if self.shares[name] > 0}
+        return self._decks.deal(ctx, left, self._choose, num)
 
     def _choose(self, rng: random.Random, heaps: Mapping[str, Heap]) -> str:
         shares = {name: self.shares[name] for name in heaps}
         total = sum(shares.values())
-        if total <= 0:
-            return pick(rng, shares)
         for name, share in shares.items():
             self._credits[name] = self._credits.get(name, 0.0) + share / total
         # 1e-9: equal credits go by order, not by rounding.
-        name = max((name for name, share in shares.items() if share > 0), key=lambda name: round(self._credits[name], 9))
+        name = max(shares, key=lambda name: round(self._credits[name], 9))
         self._credits[name] -= 1.0
         return name
 

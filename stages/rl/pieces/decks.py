@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from factory.errors import ConfigError, near_miss
+from factory.errors import ConfigError, TrainingError, near_miss
 from factory.stages.rl.context import StepContext
 
 Heap = list[tuple[int, float, int]]
@@ -33,7 +33,10 @@ class Decks:
         """`num` places: for each, `choose` names a set and its least drawn prompt is taken.
 
         Args:
-            sets: name -> places; disjoint, at least one not empty.
+            sets: name -> places; disjoint.
+
+        Raises:
+            TrainingError: all sets are empty.
         """
         rng = ctx.rng(f"deal-{sum(self.times.values())}")
         heaps: dict[str, Heap] = {}
@@ -42,6 +45,11 @@ class Decks:
             heapq.heapify(heap)
             if heap:
                 heaps[name] = heap
+        if not heaps:
+            raise TrainingError(
+                f"rl: none of the sets {', '.join(sets)} has a prompt that may still be drawn. Give other sets a weight, loosen "
+                "pieces.pool, or end the stage earlier (num_steps)."
+            )
         found = []
         for _ in range(num):
             heap = heaps[choose(rng, heaps)]
@@ -66,10 +74,9 @@ def has_unseen(heap: Heap) -> bool:
 
 
 def pick(rng: random.Random, weights: Mapping[str, float]) -> str:
-    """A name with probability proportional to its weight; equal chances when all weights are 0."""
+    """A name with probability proportional to its weight; equal chances when all weights are 0 (or too small to tell from 0)."""
     names = list(weights)
-    total = sum(weights.values())
-    if total <= 0:
+    if not sum(weights.values()) > 0:
         return names[rng.randrange(len(names))]
     return rng.choices(names, [weights[name] for name in names])[0]
 

@@ -1,7 +1,8 @@
 """KL-Cov: hold back the few tokens whose log-probability and advantage move together most, for they eat the entropy.
 
-The tokens are chosen over the whole optimiser step, on all processes, before its first forward (`flag`), so the choice does
-not depend on micro-batches. Shape letters: B rollouts, T token positions.
+A loss of its own (verl) and a penalty beside another loss (Intern-S1: beside OREAL's). The tokens are chosen over the whole
+optimiser step, on all processes, before its first forward (`flag`), so the choice does not depend on micro-batches.
+Shape letters: B rollouts, T token positions.
 """
 
 from __future__ import annotations
@@ -9,13 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from factory.stages.rl.pieces.piece import piece
 from factory.stages.rl.pieces.policy_loss import importance_ratio
 from factory.stages.rl.tokens import Surrogate, TokenBatch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from factory.stages.rl.context import StepContext
+
 TokenRow = tuple[Sequence[float], Sequence[float], Sequence[int]]
 """Of one rollout: log-probs under the policy as it is now, advantages, and 1 where a token trains."""
+
+_SOURCE = "The Entropy Mechanism, arXiv 2505.22617; verl"
+_NEEDS = ("old_logprobs", "current_logprobs")
 
 
 def covariances(advantages: Sequence[float], logprobs: Sequence[float]) -> list[float]:
@@ -40,19 +50,12 @@ def top_share(values: Sequence[float], share: float) -> list[float]:
     return [1.0 if value > edge else part if value == edge else 0.0 for value in values]
 
 
-@piece(
-    "loss", "kl_cov", formula="-A rho + beta |logp - old| on the top k share of tokens by (A - mean A)(logp - mean logp)",
-    source="The Entropy Mechanism, arXiv 2505.22617; verl", needs={"old_logprobs", "current_logprobs"},
-    caveat="verl chooses within a micro-batch, here within the optimiser step; Intern-S1 reports k 0.2 and beta 0.01",
-)  # fmt: skip
 @dataclass(frozen=True)
-class KlCov:
-    """No clip: entropy is held by the penalty on the chosen tokens."""
-
+class _HeldBack:
     k: float = 2e-4
-    """Share of the step's trained tokens that is held back (at least one token). verl's default."""
+    """Share of the step's trained tokens that is held back (at least one token). verl 0.0002, Intern-S1 0.2."""
     beta: float = 1.0
-    """Coefficient of their penalty. verl's default."""
+    """Coefficient of their penalty. verl 1, Intern-S1 0.01."""
 
     def __post_init__(self) -> None:
         if not 0 < self.k <= 1 or self.beta < 0:
@@ -67,7 +70,32 @@ class KlCov:
             flags[r][t] = chosen
         return flags
 
+    def penalty(self, batch: TokenBatch) -> Tensor:
+        """`beta |logp - old|` on the chosen tokens, [B, T]."""
+        return self.beta * batch.flags * (batch.logp - batch.old).abs()
+
+
+@piece(
+    "loss", "kl_cov", formula="-A rho + beta |logp - old| on the top k share of tokens by (A - mean A)(logp - mean logp)",
+    source=_SOURCE, needs=_NEEDS, caveat="verl chooses within a micro-batch, here within the optimiser step",
+)  # fmt: skip
+@dataclass(frozen=True)
+class KlCov(_HeldBack):
+    """No clip: entropy is held by the penalty on the chosen tokens."""
+
     def __call__(self, batch: TokenBatch) -> Surrogate:
         """Per-token loss [B, T]."""
-        gap = (batch.logp - batch.old).abs()
-        return Surrogate(-batch.advantages * importance_ratio(batch.logp, batch.old) + self.beta * batch.flags * gap)
+        return Surrogate(-batch.advantages * importance_ratio(batch.logp, batch.old) + self.penalty(batch))
+
+
+@piece(
+    "auxiliary", "kl_cov_penalty", formula="beta |logp - old| on the top k share of tokens by (A - mean A)(logp - mean logp)",
+    source=f"{_SOURCE}; beside OREAL's loss: Intern-S1, arXiv 2508.15763", needs=_NEEDS,
+)  # fmt: skip
+@dataclass(frozen=True)
+class KlCovPenalty(_HeldBack):
+    """The same penalty beside any loss."""
+
+    def __call__(self, ctx: StepContext, batch: TokenBatch) -> Tensor:
+        """[B, T] per-token term, averaged by the aggregator as the policy loss is."""
+        return self.penalty(batch)

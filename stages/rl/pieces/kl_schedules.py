@@ -15,7 +15,7 @@ from factory.stages.rl.rollouts import Group
 @piece(
     "kl_schedule", "grpo_d",
     formula="mid - (mid - min) s / w for s <= w, then min + (max - min)(s - w) / (T - w); mid = (min + max) / 2, w = share T",
-    source="GRPO-D, Eq. 3", caveat="the paper's prose calls the first branch an increase; its equation, used here, goes down",
+    source="OThink-MR1 (GRPO-D), arXiv 2503.16081, Eq. 3", caveat="the paper's prose calls the first branch an increase; its equation, used here, goes down",
 )  # fmt: skip
 @dataclass(frozen=True)
 class GrpoD:

@@ -17,7 +17,7 @@ class TierRule:
     """How a prompt gets its tier.
 
     By rates: easy `p >= easy_from`, hard `p <= hard_to`, else medium. The defaults of the pieces, 1 and 0, are MMedAgent-RL's
-    tiers (arXiv 2506.00555; guides B3.8).
+    tiers (guides B3.8).
     """
 
     by: str
