@@ -220,7 +220,11 @@ def _parameters(
         }
     own = {} if step.role == "eval" else composed.plain["stages"][step.stage]
     settings = identity_of_settings(composed.plain, step.role)
-    files = named_paths(own) + ([] if step.role == "eval" else training_files({step.stage: composed.config.stages[step.stage]}))
+    if step.role == "eval":
+        offered = getattr(load_stage(step.kind), "settings_files", None)
+        files = list(offered(composed.plain)) if offered else []
+    else:
+        files = named_paths(own) + training_files({step.stage: composed.config.stages[step.stage]})
     return {
         "kind": step.kind,
         "code": stage_source(load_stage(step.kind)),

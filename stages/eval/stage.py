@@ -10,7 +10,7 @@ from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, Stage
 from factory.errors import ConfigError
 from factory.stages.eval.config import EvalStageConfig
 from factory.stages.eval.deliberate.cost import cost_of
-from factory.stages.eval.deliberate.grammar import check_against, read_deliberation
+from factory.stages.eval.deliberate.grammar import check_against, named_files, read_deliberation
 from factory.stages.models.facts import memory_bytes, model_facts
 
 PROMPT_TOKENS = 48
@@ -49,6 +49,11 @@ class EvalStage:
             num_generated_tokens=passes * settings["max_new_tokens"], peak_memory_bytes=memory, memory_formula=formula,
             outputs=("eval.json", "samples.jsonl"),
         )  # fmt: skip
+
+    @staticmethod
+    def settings_files(build: Mapping[str, Any]) -> tuple[str, ...]:
+        """Files and folders whose content changes what is measured: specs and scorers of deliberation."""
+        return tuple(named_files(build["eval"].get("deliberate") or ""))
 
     def run(self, config: EvalStageConfig, ctx: RunContext) -> Outputs:
         """Measure `ctx.model_dir`; see `measure.py`."""

@@ -24,7 +24,7 @@ from factory.stages.batches import micro_batches, share_of
 from factory.stages.learner import Learner
 from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.context import Services, StepContext
+from factory.stages.rl.context import StepContext
 from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.logprobs import check_sampler, completion_logprobs
 from factory.stages.rl.objective import PolicyObjective, Row, make_batch
@@ -33,6 +33,7 @@ from factory.stages.rl.pool import PromptPool
 from factory.stages.rl.presets import Chosen
 from factory.stages.rl.record import RolloutLog, rollout_figures, update_figures
 from factory.stages.rl.rollouts import FRESH, Group, Rollout
+from factory.stages.rl.services import RunServices
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class RlLoop:
     collector: Collector
     prompts: PromptPool
     rollout_log: RolloutLog
-    services: Services
+    services: RunServices
     ctx: RunContext
     _has_checked: bool = field(default=False, init=False)
 
