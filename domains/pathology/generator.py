@@ -71,6 +71,8 @@ def _sample(role: str, split: str, seed: int, index: int, options: Options) -> t
     meta: dict[str, Any] = {
         "mpp": MPP, "width": SIDE, "height": SIDE, "difficulty": question.difficulty, "thinking": options.thinking,
         "findings": field.findings(options.extra_findings),
+        # Its own stream, so that the questions are the same with and without it.
+        "caption": caption(random.Random(f"{key}-caption"), field, options.style, options.extra_findings),
     }  # fmt: skip
     if question.options:
         meta["options"] = dict(question.options)

@@ -60,11 +60,13 @@ def show(name: Name, as_json: options.Json = False) -> None:
     entry = find_pack(name)
     folder = pack_folder(entry)
     manifest = read_manifest(folder)
-    recipes = _recipe_descriptions(folder)
+    recipes, shared = _recipe_descriptions(folder), _shared_descriptions()
     if as_json:
         from dataclasses import asdict
 
-        emit_json({**asdict(manifest), "origin": entry.origin, "folder": str(folder), "recipes": recipes})
+        emit_json(
+            {**asdict(manifest), "origin": entry.origin, "folder": str(folder), "recipes": recipes, "shared_recipes": shared}
+        )
         return
     say(
         f"{manifest.title}  ({manifest.name} {manifest.version}, {entry.origin})",
@@ -78,7 +80,8 @@ def show(name: Name, as_json: options.Json = False) -> None:
         table(
             ("data", "source", "licence"), [(d.get("id"), d.get("source"), d.get("license")) for d in manifest.data], title="Data"
         ),
-        table(("recipe", "what it builds"), recipes.items(), title="Recipes"),
+        table(("recipe", "what it builds"), recipes.items(), title="Recipes of the pack"),
+        table(("recipe", "published order"), shared.items(), title="Recipes for every pack that has what they need"),
         f"next: factory plan --domain {manifest.name}",
     )
 
@@ -115,24 +118,21 @@ def _recipes(folder: Path) -> list[str]:
 
 def _recipe_descriptions(folder: Path) -> dict[str, str]:
     """Recipe name -> its `description:`, or the fault that keeps it from being read."""
+    return {name: _description(folder / "recipes" / f"{name}.yaml") for name in _recipes(folder)}
+
+
+def _shared_descriptions() -> dict[str, str]:
+    from factory.config.layers import shared_recipes
+
+    return {name: _description(file) for name, file in shared_recipes().items()}
+
+
+def _description(file: Path) -> str:
     from factory.config.layers import read_yaml
     from factory.errors import ConfigError
 
-    told = {}
-    for name in _recipes(folder):
-        try:
-            values = read_yaml(folder / "recipes" / f"{name}.yaml", "recipe").values
-            told[name] = str(
-                values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}"
-            )
-        except ConfigError as err:
-            told[name] = f"broken: {err}"
-    return told
-
-
-def _task_rows(tasks: Any) -> list[tuple[str, str, str, str]]:
-    rows = []
-    for task, settings in tasks.items():
-        weights = ", ".join(f"{verifier} {weight:g}" for verifier, weight in (settings.get("verifiers") or {}).items())
-        rows.append((task, settings.get("title", ""), weights, settings.get("gate") or ""))
-    return rows
+    try:
+        values = read_yaml(file, "recipe").values
+    except ConfigError as err:
+        return f"broken: {err}"
+    return str(values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}")

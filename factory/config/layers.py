@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -174,8 +175,14 @@ def recipe_names(folder: FilePath) -> list[str]:
     return sorted(file.stem for file in (folder / "recipes").glob("*.yaml"))
 
 
+def shared_recipes() -> dict[str, FilePath]:
+    """Recipes that come with the factory, for any pack that has what they need: name -> file."""
+    folder = FilePath(str(files("factory"))) / "templates" / "recipes"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
 def find_recipe(name: str, folder: FilePath | None, *, beside: FilePath, place: str) -> FilePath:
-    """File of a recipe: a path (it holds a separator or ends in .yaml), or a name in the pack's `recipes/`.
+    """File of a recipe: a path (it holds a separator or ends in .yaml), or a name in the pack's `recipes/`, else a shared one.
 
     Args:
         folder: the pack's folder, or None when the pack is not known yet.
@@ -192,13 +199,15 @@ def find_recipe(name: str, folder: FilePath | None, *, beside: FilePath, place: 
             f"{place}: the recipe '{name}' is looked up in a domain pack. Add --domain NAME, or give a path to a recipe file."
         )
     file = folder / "recipes" / f"{name}.yaml"
-    if not file.is_file():
-        known = recipe_names(folder)
+    if file.is_file():
+        return file
+    own, shared = recipe_names(folder), shared_recipes()
+    if name not in shared:
         raise ConfigError(
-            f"{place}: the pack {read_manifest(folder).name} has no recipe '{name}'.{near_miss(name, known)} "
-            f"It has: {', '.join(known) or 'none'}. A path to a YAML file works too."
+            f"{place}: the pack {read_manifest(folder).name} has no recipe '{name}'.{near_miss(name, [*own, *shared])} "
+            f"It has: {', '.join(own) or 'none'}. For every pack: {', '.join(shared)}. A path to a YAML file works too."
         )
-    return file
+    return shared[name]
 
 
 def recipe_layers(name: str, folder: FilePath | None, place: str) -> list[Layer]:
