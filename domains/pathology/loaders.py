@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from factory.domains.pathology.loaders_shapes import convert
 from factory.domains.pathology.loaders_slides import (
     label_options,
     refuse_bare_slides,
+    report_bare_slides,
     slide_group,
     slide_rows,
     tile_record,
@@ -132,7 +134,8 @@ def _load(request: DataRequest, kind: str, split: str, seed: int) -> Iterator[Re
         names = sorted({table.shape.name for table in (*sources.tables, *sources.sidecars)})
         raise DataError(f"{where}: holds no {kind} (found: {', '.join(names)}). Name data that does, or leave that stage out.")
     report = RowReport.for_request(request, f"quarantine-{kind}-{split}")
-    rows = _rows(_Pass(sources, load, tiling, report, kind, split, seed))
+    this = _Pass(sources, load, tiling, report, kind, split, seed)
+    rows = _rows(this)
     if split == "train":
         rows = _shuffled(rows, load.shuffle_buffer, random.Random(f"pathology-order-{seed}"))
     count = 0
@@ -148,10 +151,19 @@ def _load(request: DataRequest, kind: str, split: str, seed: int) -> Iterator[Re
     if request.limit is None or count < request.limit or report.num_rows >= MIN_ROWS_FOR_EARLY_STOP:
         report.finish()
     if not count and request.limit != 0:
+        if report.num_good and not this.offered[kind]:
+            raise DataError(
+                f"{where}: none of the {report.num_good} good rows gives {kind}{_WANTED.get(kind, '')}. Leave that stage out, "
+                "or add what it needs."
+            )
         raise DataError(
             f"{where}: no {kind} in split '{split}' ({report.num_good} good rows in all, split by patient, slide or image). "
             "Give more groups, set the shares in pack.splits, or pack.respect_splits=false if the declared splits leave it empty."
         )
+
+
+_WANTED = {"lessons": " (a worked response beside the question)", "samples": " (a short answer that can be checked)"}
+"""What a row must have to give one, for the error."""
 
 
 def _shuffled(items: Iterator[T], size: int, rng: random.Random) -> Iterator[T]:
@@ -180,6 +192,8 @@ class _Pass:
     seed: int
     seen: set[bytes] = field(default_factory=set)
     """Digests of the ids met so far."""
+    offered: Counter[str] = field(default_factory=Counter)
+    """What the rows read so far give, wanted or not."""
 
     def belongs(self, declared: str | None, group: str) -> str | None:
         """The split of a group, or None when its rows are not wanted in this pass."""
@@ -206,6 +220,9 @@ def _rows(this: _Pass) -> Iterator[Ready]:
         random.Random(f"pathology-files-{this.seed}").shuffle(tables)
     for table in tables:
         this.report.tallies[f"shape {table.shape.name}"] += 1
+        if table.fault:
+            this.report.reject_file(RowRef(table.file.name, 0), table.fault)
+            continue
         for ref, row in read_rows(table.file, this.report):
             ready = None
             with this.report.row(ref):
@@ -219,6 +236,7 @@ def _rows(this: _Pass) -> Iterator[Ready]:
 def _ready(this: _Pass, table: Table, ref: RowRef, row: Mapping[str, Any]) -> Ready | None:
     """Convert and check one row; None when it is not wanted. Raises RowFault."""
     record = convert(row, table.shape)
+    this.offered.update(record.gives)
     own = record.key if record.key is not None else str(ref.row)
     key = ":".join(part for part in (table.file.name, record.meta.get("subset"), own) if part)
     digest = hashlib.blake2b(key.encode("utf-8", errors="surrogatepass"), digest_size=12).digest()
@@ -239,6 +257,9 @@ def _ready(this: _Pass, table: Table, ref: RowRef, row: Mapping[str, Any]) -> Re
 
 def _slide_tiles(this: _Pass) -> Iterator[Ready]:
     """Tiles of the slides whose patient belongs to the wanted split; a tile is a row."""
+    if this.kind == ALL and this.sources.slides and not this.sources.sidecars:
+        report_bare_slides(this.sources, this.tiling, this.report)
+        return
     for kind in ("documents", "samples"):
         if not (this.sources.slides or this.sources.sidecars) or not this.wants(frozenset({kind})):
             continue

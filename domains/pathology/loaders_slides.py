@@ -15,7 +15,7 @@ from factory.domains.pathology.loaders_items import group_of
 from factory.domains.pathology.loaders_options import LETTERS
 from factory.domains.pathology.loaders_shapes import CAPTION_COLUMNS, DOCUMENTS, SAMPLES, Record
 from factory.domains.pathology.loaders_sources import LoadOptions, Sources, Table
-from factory.domains.pathology.slides import SlideReader, open_slide, privacy_notes
+from factory.domains.pathology.slides import SlideReader, open_slide, privacy_notes, slide_mpp
 from factory.domains.pathology.tiles import Tile, TileOptions, cut_tile, encode, plan_tiles
 from factory.errors import DataError
 
@@ -56,13 +56,28 @@ def slide_rows(sources: Sources, kind: str, report: RowReport) -> list[SlideRow]
     return list(found.values())
 
 
+_BARE = (
+    "slides need a table beside them that says what they show: a CSV with the columns slide_id,caption or slide_id,label "
+    "(and patient_id, so that a patient stays in one split)."
+)
+
+
 def refuse_bare_slides(sources: Sources) -> None:
     """Raise DataError when there are slides and nothing that says what they show."""
     if sources.slides and not sources.sidecars:
-        raise DataError(
-            f"{sources.slides[0].name}: slides need a table beside them that says what they show: a CSV with the columns "
-            "slide_id,caption or slide_id,label (and patient_id, so that a patient stays in one split)."
-        )
+        raise DataError(f"{sources.slides[0].name}: {_BARE}")
+
+
+def report_bare_slides(sources: Sources, tiling: TileOptions, report: RowReport) -> None:
+    """Without a table beside them, each slide is a bad file: for what is wrong with it, else for the missing table."""
+    for file in sources.slides:
+        reason = _BARE
+        try:
+            with closing(open_slide(file.path, tiling.slide_backend)) as reader:
+                slide_mpp(reader, tiling.mpp_override)
+        except RowFault as fault:
+            reason = fault.reason
+        report.reject_file(RowRef(file.name, 0), reason)
 
 
 def _by_id(slides: tuple[DataFile, ...]) -> dict[str, DataFile]:

@@ -111,6 +111,8 @@ class Table:
 
     file: DataFile
     shape: Shape
+    fault: str = ""
+    """Why no row of it can be read; empty when they can."""
 
     def image_roots(self, options: LoadOptions) -> tuple[Path, ...]:
         """Folders in which an image named by a row is sought, in order."""
@@ -161,17 +163,28 @@ def _shape_of(file: DataFile, forced: str) -> Shape | None:
     return detect_shape(list(names), str(file.kind), SHAPES, where=file.name) if names else None
 
 
+def _table_of(file: DataFile, forced: str) -> Table:
+    try:
+        return Table(file, _shape_of(file, forced) or UNREADABLE)
+    except DataError as err:
+        return Table(file, UNREADABLE, fault=str(err))
+
+
 UNREADABLE = Shape("unreadable", "no row could be read", (), None, frozenset())
 
 
 def find_sources(paths: tuple[str, ...], options: LoadOptions, *, online: bool = False) -> Sources:
     """Look at every file below the paths and say what it is. `online` allows hub ids.
 
+    A table of unknown shape among others is kept with its fault: reading counts it as a bad file.
+
     Raises:
-        DataError: a path that does not exist, a table of unknown shape, or nothing usable at all.
+        DataError: a path that does not exist, nothing but one table of unknown shape, or nothing usable at all.
     """
     files = list_files(paths, online=online)
-    tables = [Table(file, _shape_of(file, options.shape) or UNREADABLE) for file in files if file.kind]
+    tables = [_table_of(file, options.shape) for file in files if file.kind]
+    if len(files) == 1 and tables and tables[0].fault:
+        raise DataError(tables[0].fault)
     rows = [table for table in tables if table.shape.name not in SIDECARS]
     sidecars = [table for table in tables if table.shape.name in SIDECARS]
     # A .tif beside a table of image paths is a picture that the table names; only with a sidecar, or alone, is it a slide.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +41,11 @@ def export(
     out = out.expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out} exists already. Name a new folder; nothing is overwritten.")
+    from factory.launch.devices import num_gpus
+
+    if not num_gpus():
+        # Said before a library looks for an accelerator and warns that there is none.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from factory.stages.models.export import export as write
 
     # Complete or absent: a killed export leaves only the .partial folder.
@@ -52,9 +59,14 @@ def export(
     if as_json:
         emit_json({"model": str(source), "out": str(out), "merged": merged, "bytes": num_bytes})
         return
-    loader = (
-        "AutoModelForCausalLM / AutoModelForImageTextToText.from_pretrained"
-        if merged
-        else "peft.AutoPeftModelForCausalLM.from_pretrained"
-    )
-    say(f"wrote {out} ({size(num_bytes)})", f"load it with {loader}({str(out)!r})")
+    if not merged and not (out / "adapter_config.json").is_file():
+        say("the model has no adapter, so it was exported whole")
+    say(f"wrote {out} ({size(num_bytes)})", f"load it with {_loader(out)}({str(out)!r})")
+
+
+def _loader(out: Path) -> str:
+    """The call that loads the folder: peft's for an adapter, else the class of the model's kind."""
+    if (out / "adapter_config.json").is_file():
+        return "peft.AutoPeftModel.from_pretrained"
+    is_vl = "vision_config" in json.loads((out / "config.json").read_text(encoding="utf-8"))
+    return f"transformers.{'AutoModelForImageTextToText' if is_vl else 'AutoModelForCausalLM'}.from_pretrained"

@@ -271,3 +271,13 @@ def test_build_measures_registers_and_resumes(process, home):
     assert len(process("models", "list", "--json").json) == 1, "a measurement registers nothing"
     rebuilt = process("build", "--config", f"{outcome['folder']}/resolved.yaml", "--dry-run", "--json")
     assert json.loads(rebuilt.out)["run"] == outcome["run"], "the same settings are the same run"
+
+
+def test_export_says_how_the_folder_is_loaded(factory, tmp_path):
+    from factory.stages.models.embedded import make_embedded
+
+    source = make_embedded("embedded-text", tmp_path / "model", seed=0, texts=["one two three"] * 5)
+    ended = factory("export", str(source), str(tmp_path / "whole"), "--adapter")
+    assert ended.code == 0, ended.err
+    assert "no adapter, so it was exported whole" in ended.out
+    assert "transformers.AutoModelForCausalLM.from_pretrained" in ended.out and "peft" not in ended.out

@@ -396,3 +396,24 @@ def test_preview_shows_the_first_rows_as_the_stages_see_them(tmp_path):
     path = put(tmp_path, "a.jsonl", ["{broken", {**MCQ, "explanation": "Brown."}, MCQ, MCQ])
     shown = preview([str(path)], 2)
     assert [type(item) for item in shown] == [Lesson, Sample]
+
+
+def test_check_lists_every_fault_of_a_mixed_folder(tmp_path):
+    """One bad file does not hide the others: unknown columns, an empty slide, a wrong encoding and bad rows in one report."""
+    put(tmp_path, "qa.jsonl", [MCQ, {**MCQ, "id": "b", "answer": "Z"}])
+    put(tmp_path, "wrong.csv", "identifier,picture\n1,x.png\n")
+    (tmp_path / "latin.csv").write_bytes("id,image,caption\n1,x.png,caf\xe9\n".encode("latin-1"))
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "empty.svs").write_bytes(b"")
+    report = check([str(tmp_path)])
+    faults = {(Path(bad.file).name, bad.field) for bad in report.first_bad}
+    assert {("qa.jsonl", "answer"), ("wrong.csv", "file"), ("latin.csv", "encoding"), ("empty.svs", "file")} <= faults
+    reasons = {Path(bad.file).name: bad.reason for bad in report.first_bad}
+    assert "fit no known shape" in reasons["wrong.csv"] and "UTF-8" in reasons["latin.csv"]
+
+
+def test_rows_without_worked_responses_give_no_lessons_and_the_error_says_so(tmp_path):
+    bare = {key: value for key, value in MCQ.items() if key not in ("explanation", "reasoning", "analysis")}
+    path = put(tmp_path, "a.jsonl", [{**bare, "id": f"q{i}"} for i in range(12)])
+    with pytest.raises(DataError, match=r"none of the \d+ good rows gives lessons \(a worked response beside the question\)"):
+        list(load_lessons(request(path), "train", 0))

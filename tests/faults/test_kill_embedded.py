@@ -14,23 +14,27 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 10
-# Checkpoints every step, so that a kill may fall before, inside and after one.
-COMMAND = ["build", "--domain", "pathology", "--recipe", "embedded-quick", "--run", "killed", "--json",
-           "--set", "stages.cpt.optim.checkpoint_every=1", "--set", "stages.sft.optim.checkpoint_every=1",
-           "--set", "stages.rl.optim.checkpoint_every=1"]  # fmt: skip
+# With checkpoints every step, so that a kill may fall before, inside and after one; and the README's build as it is.
+EVERY_STEP = [f"stages.{stage}.optim.checkpoint_every=1" for stage in ("cpt", "sft", "rl")]
+RECIPES = {"embedded-quick": EVERY_STEP, "embedded": []}
 
 
-def start(home: Path) -> subprocess.Popen:
+def command(recipe: str) -> list[str]:
+    settings = [word for setting in RECIPES[recipe] for word in ("--set", setting)]
+    return ["build", "--domain", "pathology", "--recipe", recipe, "--run", "killed", "--json", *settings]
+
+
+def start(home: Path, recipe: str) -> subprocess.Popen:
     environment = {**os.environ, "FACTORY_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = "from factory.cli.app import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *COMMAND], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *command(recipe)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 
-def finish(home: Path) -> None:
-    build = start(home)
-    _, errors = build.communicate(timeout=900)
+def finish(home: Path, recipe: str) -> None:
+    build = start(home, recipe)
+    _, errors = build.communicate(timeout=3600)
     assert build.returncode == 0, errors
 
 
@@ -41,13 +45,14 @@ def weights(home: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_build_killed_ten_times_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_build_killed_ten_times_ends_with_the_same_weights(tmp_path, recipe):
     began = time.monotonic()
-    finish(tmp_path / "whole")
+    finish(tmp_path / "whole", recipe)
     whole_s = time.monotonic() - began
     rng, home = random.Random(7), tmp_path / "killed"
     for _ in range(KILLS):
-        build = start(home)
+        build = start(home, recipe)
         # Short waits kill start-up and resume; long ones kill somewhere inside the stages.
         time.sleep(rng.uniform(0.5, whole_s / 4))
         children = psutil.Process(build.pid).children(recursive=True) if build.poll() is None else []
@@ -57,6 +62,6 @@ def test_a_build_killed_ten_times_ends_with_the_same_weights(tmp_path):
         except ProcessLookupError:
             continue  # it had ended by itself between the look and the kill
         build.communicate(timeout=300)
-    finish(home)
+    finish(home, recipe)
     assert weights(tmp_path / "whole")
     assert weights(home) == weights(tmp_path / "whole")
