@@ -1,4 +1,4 @@
-.PHONY: check test test-slow lint fix
+.PHONY: check test test-slow lint fix docs
 PYTHON ?= python
 
 check: lint test
@@ -17,3 +17,6 @@ test-slow:
 fix:
 	ruff check --fix .
 	ruff format .
+
+docs:
+	PYTHONPATH=. $(PYTHON) tests/docs/techniques_page.py

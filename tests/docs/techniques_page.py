@@ -6,10 +6,12 @@ proofs that its slot demands is not written, and the house test fails.
 
 from __future__ import annotations
 
-import ast
 import json
+import os
+import subprocess
 import sys
-from collections import defaultdict
+import tempfile
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,16 +25,17 @@ HOW = {
 NUMERIC_SLOTS = {"advantage", "loss", "aggregator", "kl"}
 
 
-def proofs(tests: Path = ROOT / "tests") -> dict[str, dict[str, set[str]]]:
-    """`slot.name` -> how it was proven -> test files, read from the markers without importing the tests."""
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for path in sorted(tests.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_mark = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "proves"
-            words = [arg.value for arg in node.args if isinstance(arg, ast.Constant)] if is_mark else []
-            for how in words[1:]:
-                found[words[0]][how].add(str(path.relative_to(tests.parent)))
-    return found
+@cache
+def proofs(tests: str = "tests/rl tests/numerics", root: Path = ROOT) -> dict[str, dict[str, list[str]]]:
+    """`slot.name` -> how it was proven -> test files: the markers of the tests that pytest collects (it runs none)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = [str(Path(__file__).parent), str(root), *(entry for entry in sys.path if entry)]
+        environment = {**os.environ, "PROOFS_FILE": f"{folder}/proofs.json", "PYTHONPATH": os.pathsep.join(path)}
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "proof_collector", "-p", "no:cacheprovider"]
+        done = subprocess.run([*command, *tests.split()], cwd=root, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"pytest could not collect {tests}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+        return json.loads(Path(environment["PROOFS_FILE"]).read_text())
 
 
 def missing_proofs() -> list[str]:
@@ -83,14 +86,24 @@ def page() -> str:
             lines += _piece_lines(piece_row(piece), found.get(piece.key, {}))
     lines += ["", "## Presets", "", "| preset | what it is | source | pieces |", "| --- | --- | --- | --- |"]
     for preset in presets().values():
-        named = "; ".join(_preset_piece(slot, name, own) for slot, pieces_ in preset.pieces.items() for name, own in pieces_.items())
+        named = "; ".join(
+            _preset_piece(slot, name, own) for slot, pieces_ in preset.pieces.items() for name, own in pieces_.items()
+        )
         note = f" {preset.note}" if preset.note else ""
         lines.append(f"| `{preset.name}` | {_cell(preset.title + '.' + note)} | {_cell(preset.source)} | {_cell(named)} |")
     return "\n".join(lines) + "\n"
 
 
-def _piece_lines(row: dict, how: dict[str, set[str]]) -> list[str]:
-    lines = ["", f"### {row['key']}", "", " ".join(row["about"].split()), "", f"- formula: `{row['formula']}`", f"- source: {row['source']}"]
+def _piece_lines(row: dict, how: dict[str, list[str]]) -> list[str]:
+    lines = [
+        "",
+        f"### {row['key']}",
+        "",
+        " ".join(row["about"].split()),
+        "",
+        f"- formula: `{row['formula']}`",
+        f"- source: {row['source']}",
+    ]
     if row["caveat"]:
         lines.append(f"- note: {row['caveat']}")
     settings = [f"`{name}` = {_default(setting['default'])}" for name, setting in row["settings"].items()]
@@ -98,7 +111,10 @@ def _piece_lines(row: dict, how: dict[str, set[str]]) -> list[str]:
     if row["needs"]:
         lines.append(f"- needs: {'; '.join(row['needs'].values())}")
     lines += [f"- {'conflict' if c['is_error'] else 'mind'}: {c['message']}" for c in row["conflicts"]]
-    tested = [f"{HOW[way]} ({', '.join(sorted(files))})" for way, files in sorted(how.items(), key=lambda item: list(HOW).index(item[0]))]
+    tested = [
+        f"{HOW[way]} ({', '.join(sorted(files))})"
+        for way, files in sorted(how.items(), key=lambda item: list(HOW).index(item[0]))
+    ]
     lines.append(f"- tested: {'; '.join(tested)}")
     return lines
 

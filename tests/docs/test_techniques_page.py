@@ -16,8 +16,16 @@ def test_the_page_is_current():
     assert techniques_page.PAGE.read_text(encoding="utf-8") == techniques_page.page(), "run `make docs` and commit"
 
 
-def test_a_marker_is_read_with_its_file(tmp_path):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_x.py").write_text('@pytest.mark.proves("loss.x", "law", "trl")\ndef test_x(): ...\n')
-    found = techniques_page.proofs(tmp_path / "tests")
-    assert found == {"loss.x": {"law": {"tests/test_x.py"}, "trl": {"tests/test_x.py"}}}
+def test_markers_are_read_however_they_were_put_on(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = proves(piece, *how): x\n")
+    (tmp_path / "test_x.py").write_text(
+        "import pytest\n"
+        "pytestmark = [pytest.mark.proves(f'loss.{name}', 'law') for name in 'xy']\n"
+        "@pytest.mark.parametrize('n', [pytest.param(1, marks=pytest.mark.proves('loss.x', 'trl', 'table'))])\n"
+        "def test_one(n): ...\n"
+    )
+    found = techniques_page.proofs("test_x.py", tmp_path)
+    assert found == {
+        "loss.x": {"law": ["test_x.py"], "table": ["test_x.py"], "trl": ["test_x.py"]},
+        "loss.y": {"law": ["test_x.py"]},
+    }
