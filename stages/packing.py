@@ -49,7 +49,7 @@ def chunks(encoded: Encoded, length: int) -> list[Encoded]:
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Indices of the segments of each row: longest first, each into the first row with room (ties by index).
 
-    At most 11/9 of the best possible number of rows, plus one (first-fit decreasing, Johnson 1973).
+    At most 11/9 of the best possible number of rows, plus one (first-fit decreasing, Dosa et al. 2013).
 
     Raises:
         DataError: a segment is longer than a row.

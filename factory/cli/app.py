@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import factory
-from factory.cli import build, config, data, doctor, domains, evaluate, export, models, pieces, plan
+from factory.cli import build, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan
 from factory.errors import FactoryError, Interrupted
 
 INTERNAL_ERROR = 70
@@ -60,6 +60,7 @@ app.add_typer(domains.app, name="domains")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(pieces.app, name="pieces")
+app.add_typer(mix.app, name="mix")
 app.command("doctor")(doctor.doctor)
 
 

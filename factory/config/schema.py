@@ -113,6 +113,10 @@ class PoolConfig:
     memory_mib: int = 2048
     max_error_rate: float = 0.05
     """Above this share of `error`+`timeout` verdicts the run stops."""
+    network: bool = False
+    """Let verifiers use the network (a judge behind an endpoint needs it). Off: workers have none."""
+    cache_mib: int = 256
+    """Size of the verdict cache under FACTORY_HOME/cache, shared by all runs of this machine. 0: none."""
 
 
 @dataclass

@@ -51,6 +51,7 @@ RULES: dict[type, dict[str, Rule]] = {
     DataConfig: {"max_bad_fraction": SHARE},
     PoolConfig: {
         "workers": COUNT, "timeout_s": POSITIVE, "max_error_rate": SHARE, "memory_mib": Rule("128 or more", lambda x: x >= 128),
+        "cache_mib": COUNT_OR_ZERO,
     },
     EvalConfig: {
         "samples": COUNT, "validation_samples": COUNT, "batch_size": COUNT, "max_new_tokens": COUNT, "bootstrap": COUNT,

@@ -4,6 +4,9 @@
 
 The rule of `guides/domains.md` 9.4; all parts are kept. A rollout with a failed verdict (`error`, `timeout`) is *masked*:
 it has no reward at all, which is not the same as a reward of 0.
+
+Names in `tasks` and `mixture` may be patterns (`arith/*`); see `routing`. A *judge* (a model that scores, see `judges/`) is
+a verifier whose share of a task's weights is capped, and whose score is 0 unless a rule of the task gave more than 0.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from factory.contracts import Verdict
+from factory.contracts import Status, Verdict
 from factory.errors import ConfigError, RewardError, near_miss
+from factory.rewards.routing import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class TaskMix:
     weights: Mapping[str, float]
     """verifier -> weight, 0 or more. Weight 0 is measured and recorded, but neither counts nor masks."""
     gate: str | None = None
+    judges: frozenset[str] = frozenset()
+    """Those verifiers that are judges."""
     needed: frozenset[str] = field(init=False)
     """Verifiers whose failure masks the rollout: those with a weight, and the gate."""
 
@@ -54,6 +60,12 @@ class TaskMix:
         """All verifiers to run, gate first."""
         return tuple(dict.fromkeys(([self.gate] if self.gate else []) + list(self.weights)))
 
+    @property
+    def judge_gate(self) -> str | None:
+        """The rule that must score above 0 before a judge counts: the gate, else the rule that weighs most."""
+        rules = [name for name in self.weights if name not in self.judges]
+        return self.gate or (max(rules, key=lambda name: self.weights[name]) if rules else None)
+
 
 class Mixture:
     """The mixture of one pack.
@@ -62,6 +74,7 @@ class Mixture:
         manifest_tasks: `tasks` of the pack's manifest: task -> {"verifiers": {name: weight}, "gate": name or null}.
         overrides: `mixture` of the build: task -> verifier -> weight, laid over the manifest's.
         known: the pack's verifier names, when they are known; by default those that the manifest names anywhere.
+        judges: judge -> largest share that it may have of a task's weights, in [0, 1].
 
     Raises:
         ConfigError: naming the key and the remedy.
@@ -72,27 +85,40 @@ class Mixture:
         manifest_tasks: Mapping[str, Mapping[str, Any]],
         overrides: Mapping[str, Mapping[str, float]] | None = None,
         known: Iterable[str] | None = None,
+        judges: Mapping[str, float] | None = None,
     ) -> None:
-        overrides = overrides or {}
+        overrides, judges = overrides or {}, judges or {}
         if not manifest_tasks:
             raise ConfigError("the pack's manifest has no `tasks`; rewards need at least one. Add it to pack.yaml.")
+        routes, ruled = Routes(manifest_tasks), {task: row for task, row in manifest_tasks.items()}
         for task in overrides:
-            if task not in manifest_tasks:
+            key = routes.key_of(task)
+            if key is None and not any(Routes([task]).key_of(one) for one in manifest_tasks):
                 raise ConfigError(f"mixture.{task}: the pack has no task '{task}'.{near_miss(task, manifest_tasks)} "
-                                  f"Tasks: {', '.join(manifest_tasks)}.")  # fmt: skip
-        names = set(known) if known is not None else _named(manifest_tasks)
+                                  f"Tasks: {listed(manifest_tasks)}.")  # fmt: skip
+            # A task or a narrower pattern of a manifest's pattern gets an entry of its own.
+            if key is not None:
+                ruled.setdefault(task, manifest_tasks[key])
+        names = (set(known) if known is not None else _named(manifest_tasks)) | set(judges)
+        laid = Routes(overrides)
         self.tasks: dict[str, TaskMix] = {
-            task: _task_mix(task, row, overrides.get(task) or {}, names) for task, row in manifest_tasks.items()
+            task: _task_mix(task, row, overrides.get(laid.key_of(task) or "") or {}, names, judges) for task, row in ruled.items()
         }
+        self._routes = Routes(self.tasks)
+        self._found: dict[str, TaskMix] = dict(self.tasks)
 
     def of(self, task: str) -> TaskMix:
         """The mix of one task. Raises ConfigError when the task is unknown: there is no default reward."""
-        if task not in self.tasks:
-            raise ConfigError(
-                f"a sample has the task '{task}', which the pack's manifest does not know.{near_miss(task, self.tasks)} "
-                f"Tasks: {', '.join(self.tasks)}. Add it to `tasks` in pack.yaml, or mend the loader."
-            )
-        return self.tasks[task]
+        mix = self._found.get(task)
+        if mix is None:
+            key = self._routes.key_of(task)
+            if key is None:
+                raise ConfigError(
+                    f"a sample has the task '{task}', which the pack's manifest does not know.{near_miss(task, self.tasks)} "
+                    f"Tasks: {listed(self.tasks)}. Add it to `tasks` in pack.yaml, or mend the loader."
+                )
+            mix = self._found[task] = self.tasks[key]
+        return mix
 
     def verifiers_for(self, task: str) -> tuple[str, ...]:
         """Names of the verifiers to run on a completion of this task."""
@@ -100,8 +126,16 @@ class Mixture:
 
     def main_verifier(self, task: str) -> str:
         """The verifier that weighs most (ties: the first in the manifest); its status says whether an answer is right."""
-        weights = self.of(task).weights
-        return max(weights, key=lambda name: weights[name])
+        mix = self.of(task)
+        rules = [name for name in mix.weights if name not in mix.judges] or list(mix.weights)
+        return max(rules, key=lambda name: mix.weights[name])
+
+    def judges_to_ask(self, task: str, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+        """Judges of the task whose score can count, now that its rules have spoken; none when a rule failed or gave 0."""
+        mix = self.of(task)
+        if not mix.judges or any(verdicts[name].status.is_masked for name in mix.needed - mix.judges) or _is_shut(mix, verdicts):
+            return ()
+        return tuple(name for name in mix.weights if name in mix.judges)
 
     def combine(self, task: str, verdicts: Mapping[str, Verdict]) -> Reward:
         """One scalar from the verdicts of one completion.
@@ -117,6 +151,8 @@ class Mixture:
                 "Run all of Mixture.verifiers_for(task)."
             )
         used = {name: verdicts[name] for name in mix.verifiers}
+        if mix.judges and _is_shut(mix, used):
+            used |= dict.fromkeys(mix.judges, NOT_COUNTED)
         parts: dict[str, float] = {}
         for name, verdict in used.items():
             if not verdict.status.is_masked:
@@ -136,6 +172,22 @@ class Mixture:
         )  # fmt: skip
 
 
+NOT_COUNTED = Verdict(0.0, Status.wrong, "not counted: the task's rule scored 0")
+"""A judge's verdict where the rules gave nothing. Whatever the judge said or failed at, it cannot pay or mask."""
+
+
+def _is_shut(mix: TaskMix, verdicts: Mapping[str, Verdict]) -> bool:
+    """True when the rule before the judges scored 0; where it failed there is no reward anyway."""
+    gate = verdicts[mix.judge_gate] if mix.judge_gate else None
+    return gate is None or (not gate.status.is_masked and gate.score == 0.0)
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names for a message; a mixture may have thousands."""
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
 def _named(manifest_tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
     names: set[str] = set()
     for row in manifest_tasks.values():
@@ -146,14 +198,16 @@ def _named(manifest_tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return names
 
 
-def _task_mix(task: str, row: Mapping[str, Any], override: Mapping[str, float], known: set[str]) -> TaskMix:
-    listed = row.get("verifiers") if isinstance(row, Mapping) else None
-    if not isinstance(listed, Mapping) or not listed:
-        raise ConfigError(f"tasks.{task}.verifiers must map at least one verifier to its weight, got {listed!r}. Mend pack.yaml.")
+def _task_mix(
+    task: str, row: Mapping[str, Any], override: Mapping[str, float], known: set[str], judges: Mapping[str, float]
+) -> TaskMix:
+    named = row.get("verifiers") if isinstance(row, Mapping) else None
+    if not isinstance(named, Mapping) or not named:
+        raise ConfigError(f"tasks.{task}.verifiers must map at least one verifier to its weight, got {named!r}. Mend pack.yaml.")
     if not isinstance(override, Mapping):
         raise ConfigError(f"mixture.{task} must map verifiers to weights, got {override!r}. Set mixture.{task}.NAME=WEIGHT.")
-    keys = {name: f"tasks.{task}.verifiers.{name}" for name in listed} | {name: f"mixture.{task}.{name}" for name in override}
-    weights = {name: _weight(keys[name], name, weight, known) for name, weight in {**listed, **override}.items()}
+    keys = {name: f"tasks.{task}.verifiers.{name}" for name in named} | {name: f"mixture.{task}.{name}" for name in override}
+    weights = {name: _weight(keys[name], name, weight, known) for name, weight in {**named, **override}.items()}
     gate = row.get("gate")
     if gate is not None and gate not in known:
         raise ConfigError(
@@ -165,13 +219,38 @@ def _task_mix(task: str, row: Mapping[str, Any], override: Mapping[str, float], 
             f"the weights of task '{task}' ({', '.join(keys.values())}) sum to {total:g}; they must sum to a finite number "
             f"above 0. Give one of them a positive weight."
         )
-    return TaskMix(weights, gate)
+    mix = TaskMix(weights, gate, frozenset(set(weights) & set(judges)))
+    _check_judges(task, mix, judges, keys)
+    return mix
+
+
+def _check_judges(task: str, mix: TaskMix, caps: Mapping[str, float], keys: Mapping[str, str]) -> None:
+    """A judge may not stand alone, gate, or weigh more than its cap."""
+    if not mix.judges:
+        return
+    judges = ", ".join(sorted(mix.judges))
+    if mix.gate in caps:
+        raise ConfigError(
+            f"tasks.{task}.gate is the judge '{mix.gate}'; a gate must be a rule. Name a verifier of the pack, or null."
+        )
+    if mix.judge_gate is None:
+        raise ConfigError(
+            f"task '{task}' is scored by {judges} alone; a judge counts only behind a rule. Add a verifier or a gate."
+        )
+    total = sum(mix.weights.values())
+    for name in sorted(mix.judges):
+        share = mix.weights[name] / total
+        if share > caps[name] + 1e-9:
+            raise ConfigError(
+                f"{keys[name]} gives the judge '{name}' {share:.0%} of task '{task}'; judges.{name}.weight_cap allows {caps[name]:.0%}. "
+                "Lower its weight, or raise the cap in full knowledge that a judge can be talked into a score."
+            )
 
 
 def _weight(key: str, name: str, weight: Any, known: set[str]) -> float:
     if name not in known:
         raise ConfigError(
-            f"{key}: the pack has no verifier '{name}'.{near_miss(name, known)} Use one of: {', '.join(sorted(known))}."
+            f"{key}: the pack has no verifier '{name}'.{near_miss(name, known)} Use one of: {listed(sorted(known))}."
         )
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
         raise ConfigError(f"{key} is {weight!r}; weights are finite numbers, 0 or more. Set it to 0 to leave it out.")

@@ -23,10 +23,11 @@ from typing import Any
 
 from factory.contracts import Sample, Verdict
 from factory.errors import ConfigError, DataError, FactoryError, RewardError, near_miss
-from factory.rewards.pool_cache import VerdictCache, cache_key, sample_hash
+from factory.rewards.pool_cache import DEFAULT_MIB, VerdictCache, cache_key, default_folder, sample_hash
 from factory.rewards.pool_dispatch import DispatchConfig, Dispatcher
 from factory.rewards.pool_process import Call
 from factory.rewards.pool_tally import Tally
+from factory.rewards.pool_wire import Ready
 
 _MAX_REMEMBERED_SAMPLES = 1024
 
@@ -65,7 +66,9 @@ class VerifierPool:
         timeout_s: wall seconds for one call; then its worker is killed and the verdict is `timeout`.
         memory_mib: address space that verifiers may take on top of the loaded pack; beyond it the verdict is `error`.
         max_error_rate: largest share of `error`+`timeout` among a verifier's last 500 fresh verdicts, judged from 50 on.
-        cache_dir: folder of the verdict cache (on one machine); None keeps no cache.
+        network: let verifiers use the network; without it they have none (see `pool_isolation` for how).
+        cache_mib: size of the verdict cache under FACTORY_HOME/cache, shared by all runs; 0 keeps none.
+        cache_dir: another folder for the cache.
         recycle_after: calls after which a worker is replaced by a fresh one.
         max_pending: calls that may wait or run at once; `submit` blocks above it.
         start_timeout_s: wall seconds for a worker to load the pack.
@@ -82,6 +85,8 @@ class VerifierPool:
         timeout_s: float = 10.0,
         memory_mib: int = 2048,
         max_error_rate: float = 0.05,
+        network: bool = False,
+        cache_mib: int = 0,
         cache_dir: str | Path | None = None,
         recycle_after: int = 20_000,
         max_pending: int = 2048,
@@ -94,11 +99,15 @@ class VerifierPool:
         _check("recycle_after", recycle_after, 1, is_whole=True)
         _check("max_pending", max_pending, 1, is_whole=True)
         _check("start_timeout_s", start_timeout_s, 0.1, is_whole=False)
+        _check("cache_mib", cache_mib, 0, is_whole=True)
         self.pack = pack
         self.versions: dict[str, str] = {}
         """verifier -> version, known after `start`."""
         self.network = ""
-        """How workers are cut off from the network: `namespace` or `audit-hook` (see `pool_isolation`)."""
+        """How workers are cut off from the network: `namespace`, `audit-hook` or `allowed` (see `pool_isolation`)."""
+        self.processes = ""
+        """How they are cut off from other processes: `namespace` or `group`."""
+        self._code = ""
         self._max_pending = max_pending
         self._state = threading.Condition()
         self._tally = Tally(pack, max_error_rate)
@@ -106,9 +115,12 @@ class VerifierPool:
         self._num_pending = 0
         self._failure: FactoryError | None = None
         self._samples: dict[int, tuple[Sample, str]] = {}
-        self._cache = VerdictCache(Path(cache_dir)) if cache_dir is not None else None
-        config = DispatchConfig(pack, workers, timeout_s, memory_mib, recycle_after, start_timeout_s)
-        self._dispatcher = Dispatcher(config, self._ready, self._verdict, self._fail)
+        self._cache: VerdictCache | None = None
+        if cache_dir is not None or cache_mib:
+            folder = Path(cache_dir) if cache_dir is not None else default_folder()
+            self._cache = VerdictCache(folder, max_mib=cache_mib or DEFAULT_MIB)
+        config = DispatchConfig(pack, workers, timeout_s, memory_mib, recycle_after, start_timeout_s, network)
+        self._dispatcher = Dispatcher(config, self._ready, self._verdicts, self._fail)
 
     def start(self) -> None:
         """Start the workers and wait until the first has loaded the pack. Raises PluginError or RewardError. Idempotent."""
@@ -214,7 +226,7 @@ class VerifierPool:
         for name in item.verifiers:
             call = Call(name, completion, sample, item)
             if self._cache is not None:
-                call.cache_key = cache_key(self.pack, name, self.versions[name], completion, hash_of_sample)
+                call.cache_key = cache_key(self.pack, name, self.versions[name], completion, hash_of_sample, self._code)
                 verdict = self._cache.get(call.cache_key)
                 if verdict is not None:
                     cached.append((call, verdict))
@@ -229,7 +241,7 @@ class VerifierPool:
             return held[1]
         try:
             json.dumps([sample.reference, dict(sample.meta), sample.id, sample.task])
-        except (TypeError, ValueError) as err:
+        except (TypeError, ValueError, RecursionError) as err:
             raise DataError(
                 f"sample {sample.id}: reference and meta must be plain JSON to reach a verifier: {err}. Mend the pack's loader."
             ) from err
@@ -254,16 +266,20 @@ class VerifierPool:
 
     # --- called by the dispatcher's thread ------------------------------------------------------------------------------
 
-    def _ready(self, versions: dict[str, str], network: str) -> None:
+    def _ready(self, ready: Ready) -> None:
         with self._state:
-            self.versions, self.network = versions, network
+            if not self.versions:
+                self.versions, self.network, self.processes, self._code = ready.versions, ready.network, ready.processes, ready.code
             self._state.notify_all()
 
-    def _verdict(self, call: Call, verdict: Verdict) -> None:
-        if self._cache is not None and call.cache_key is not None:
-            self._cache.put(call.cache_key, verdict)
+    def _verdicts(self, found: list[tuple[Call, Verdict]]) -> None:
+        if self._cache is not None:
+            for call, verdict in found:
+                if call.cache_key is not None:
+                    self._cache.put(call.cache_key, verdict)
         with self._state:
-            self._count(call, verdict, is_fresh=True)
+            for call, verdict in found:
+                self._count(call, verdict, is_fresh=True)
 
     def _fail(self, err: FactoryError) -> None:
         with self._state:

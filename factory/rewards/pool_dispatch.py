@@ -2,12 +2,16 @@
 
 A verdict depends on its own call only, whatever the order and number of workers: a worker that dies (or runs out of memory)
 after it has served other calls may have been spoilt by them, so the call that was running is tried once more, first and alone,
-in a fresh worker. All workers are started by this one thread, because on Linux they die with the thread that started them.
+in a fresh worker; so is a call that was too slow while threads or children of earlier calls were about. Batches are sized by
+time, and a worker gets the next one before it has finished; what waits behind a slow call is recalled when others are idle.
+All workers are started by this one thread, because on Linux they die with the thread that started them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import selectors
 import socket
 import threading
@@ -19,10 +23,19 @@ from dataclasses import dataclass
 from factory.contracts import Status, Verdict
 from factory.errors import FactoryError, PluginError, RewardError
 from factory.rewards.pool_process import Call, WorkerProcess, describe_exit
-from factory.rewards.pool_wire import verdict_from_json
+from factory.rewards.pool_wire import Ready, Reply, ready_from_json, reply_from_json
 
-MAX_BATCH = 32
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 64
 """Most calls in one message."""
+MAX_BATCH_CHARACTERS = 1 << 22
+"""Characters of completions in one message, unless a single one is longer."""
+BATCH_S = 0.03
+"""Wall seconds of work that a batch should hold."""
+RECALL_S = 0.2
+"""Wall seconds of one call after which those that wait behind it are given to idle workers."""
+MEMORY = "memory"
 _MAX_START_FAILURES = 3
 
 
@@ -36,6 +49,7 @@ class DispatchConfig:
     memory_mib: int
     recycle_after: int
     start_timeout_s: float
+    network: bool = False
 
 
 class Dispatcher(threading.Thread):
@@ -43,35 +57,41 @@ class Dispatcher(threading.Thread):
 
     Args:
         config: the limits.
-        on_ready: called once with {verifier: version} and the kind of network isolation, when the first worker has loaded.
-        on_verdict: called with each call and its verdict, from this thread.
+        on_ready: called with what the first worker that has loaded says of itself.
+        on_verdicts: called with calls and their verdicts, from this thread.
         on_failure: called once with the error when nothing more can be judged.
     """
 
     def __init__(
         self,
         config: DispatchConfig,
-        on_ready: Callable[[dict[str, str], str], None],
-        on_verdict: Callable[[Call, Verdict], None],
+        on_ready: Callable[[Ready], None],
+        on_verdicts: Callable[[list[tuple[Call, Verdict]]], None],
         on_failure: Callable[[FactoryError], None],
     ) -> None:
         super().__init__(name="verifier-pool", daemon=True)
         self._config = config
-        self._on_ready, self._on_verdict, self._on_failure = on_ready, on_verdict, on_failure
+        self._on_ready, self._on_verdicts, self._on_failure = on_ready, on_verdicts, on_failure
         self._queue: deque[Call] = deque()
         self._suspects: deque[Call] = deque()
         self._workers: list[WorkerProcess] = []
+        self._found: list[tuple[Call, Verdict]] = []
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._is_closing = False
         self._num_start_failures = 0
+        self._next_number = 0
+        self._mean_s = BATCH_S
+        self._warned: set[str] = set()
 
     def add(self, calls: list[Call]) -> None:
         """Queue calls. May be called from any thread."""
+        was_empty = not self._queue
         self._queue.extend(calls)
-        self._wake()
+        if was_empty:
+            self._wake()
 
     def stop(self) -> None:
         """Kill the workers and end the thread; queued calls are dropped. Idempotent."""
@@ -82,7 +102,7 @@ class Dispatcher(threading.Thread):
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers of this moment."""
-        return [worker.process.pid for worker in list(self._workers)]
+        return [worker.pid for worker in list(self._workers)]
 
     def run(self) -> None:
         """Body of the thread."""
@@ -94,6 +114,8 @@ class Dispatcher(threading.Thread):
                 self._hand_out()
                 self._wait()
                 self._expire()
+                self._recall()
+                self._tell()
         except FactoryError as err:
             self._on_failure(err)
         except Exception as err:  # a fault of ours or of the machine must reach the trainer, not end in a silent thread
@@ -104,9 +126,15 @@ class Dispatcher(threading.Thread):
         finally:
             for worker in list(self._workers):
                 self._drop(worker)
+                worker.last_output()
             self._selector.close()
             self._wake_in.close()
             self._wake_out.close()
+
+    def _tell(self) -> None:
+        if self._found:
+            found, self._found = self._found, []
+            self._on_verdicts(found)
 
     def _wake(self) -> None:
         # Full: it is awake already. Closed: there is nobody to wake.
@@ -114,7 +142,7 @@ class Dispatcher(threading.Thread):
             self._wake_in.send(b"x")
 
     def _start_worker(self) -> None:
-        worker = WorkerProcess.start(self._config.pack, self._config.memory_mib)
+        worker = WorkerProcess.start(self._config.pack, self._config.memory_mib, network=self._config.network)
         self._workers.append(worker)
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
@@ -123,61 +151,120 @@ class Dispatcher(threading.Thread):
         self._selector.unregister(worker.channel)
         return worker.kill(grace_s=grace_s)
 
+    # --- handing out ----------------------------------------------------------------------------------------------------
+
     def _hand_out(self) -> None:
-        for worker in list(self._workers):
-            if not worker.is_idle or not (self._queue or self._suspects):
+        for worker in self._workers:
+            if worker.ready is None or worker.has_unsent or worker.recalled:
                 continue
-            if self._suspects and worker.num_done == 0:
-                batch = [self._suspects.popleft()]
-            else:
-                size = -(-len(self._queue) // (2 * self._config.workers))
-                batch = [self._queue.popleft() for _ in range(min(size, MAX_BATCH))]
-            if not batch:
-                continue
-            try:
-                worker.send(batch, max(self._config.timeout_s, 5.0))
-            except OSError:
-                # It died or stopped reading while idle; none of these calls has begun.
-                self._queue.extendleft(reversed(batch))
-                worker.calls.clear()
-                self._drop(worker)
-                worker.last_output()
+            if self._suspects and worker.first is None:
+                self._send(worker, [self._suspects.popleft()])
+            elif self._queue and self._may_take_more(worker):
+                self._send(worker, self._next_batch(self._config.recycle_after - worker.num_sent))
+
+    def _may_take_more(self, worker: WorkerProcess) -> bool:
+        if worker.num_sent >= self._config.recycle_after:
+            return False
+        # The next batch is there before the last call of this one ends; a call that is tried again stays alone.
+        is_alone = any(call.num_tries for call in worker.calls.values())
+        return not worker.calls or (not is_alone and len(worker.calls) * self._mean_s < BATCH_S / 2)
+
+    def _next_batch(self, room: int) -> list[Call]:
+        fair = -(-len(self._queue) // (2 * self._config.workers))
+        size = max(1, min(fair, room, MAX_BATCH, int(BATCH_S / max(self._mean_s, 1e-6))))
+        batch: list[Call] = []
+        characters = 0
+        while self._queue and len(batch) < size:
+            characters += len(self._queue[0].completion)
+            if batch and characters > MAX_BATCH_CHARACTERS:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _send(self, worker: WorkerProcess, batch: list[Call]) -> None:
+        worker.send(list(enumerate(batch, start=self._next_number)))
+        self._next_number += len(batch)
+        self._watch(worker)
+
+    def _watch(self, worker: WorkerProcess) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.has_unsent else 0)
+        self._selector.modify(worker.channel, events, worker)
+
+    # --- waiting --------------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         now = time.monotonic()
-        deadlines = [self._deadline(worker) for worker in self._workers if not worker.is_idle]
+        busy = [worker for worker in self._workers if worker.is_busy]
+        deadlines = [self._deadline(worker) for worker in busy]
+        if len(busy) < len(self._workers):  # an idle worker may take over what waits behind a slow call
+            deadlines += [max(worker.running()[1] + RECALL_S, now + 0.01) for worker in busy if len(worker.calls) > 1]
         # Rounded up, so that the deadline has passed when the wait is over.
         timeout = max(0.0, min(deadlines) - now) + 0.002 if deadlines else None
         if len(self._workers) < self._config.workers:
             timeout = 0.0
-        for key, _ in self._selector.select(timeout):
+        for key, events in self._selector.select(timeout):
             if key.data is None:
                 self._wake_out.recv(4096)
             elif key.data in self._workers:
-                self._read(key.data)
+                if events & selectors.EVENT_WRITE:
+                    key.data.flush()
+                    self._watch(key.data)
+                if events & selectors.EVENT_READ:
+                    self._read(key.data)
 
     def _deadline(self, worker: WorkerProcess) -> float:
-        return worker.since + (self._config.timeout_s if worker.is_ready else self._config.start_timeout_s)
+        if worker.ready is None:
+            return worker.since + self._config.start_timeout_s
+        return worker.running()[1] + self._config.timeout_s
+
+    def _is_overdue(self, worker: WorkerProcess) -> bool:
+        return worker in self._workers and worker.is_busy and time.monotonic() >= self._deadline(worker)
 
     def _expire(self) -> None:
         for worker in list(self._workers):
-            if worker.is_idle or time.monotonic() < self._deadline(worker):
+            if not self._is_overdue(worker):
                 continue
             self._read(worker)  # this thread may have been kept waiting itself: what has arrived in time counts
-            if worker not in self._workers or worker.is_idle or time.monotonic() < self._deadline(worker):
+            if not self._is_overdue(worker):
                 continue
             self._drop(worker)
-            if not worker.is_ready:
+            if worker.ready is None:
                 self._start_failed(f"not ready after {self._config.start_timeout_s:g} s", worker)
                 continue
-            running, *rest = worker.calls
-            self._queue.extendleft(reversed(rest))
             worker.last_output()
-            self._on_verdict(running, self._timeout_verdict())
+            call = self._give_back(worker, worker.last_running[0])
+            if call is None:
+                continue  # another worker has taken it over
+            if worker.has_leftovers and call.num_tries == 0:
+                self._try_again(call)
+            else:
+                self._found.append((call, self._timeout_verdict()))
+
+    def _give_back(self, worker: WorkerProcess, number: int) -> Call | None:
+        """Queue the calls of a worker that is gone, but for call `number`, which is returned."""
+        call = worker.calls.pop(number, None)
+        self._queue.extendleft(reversed(list(worker.calls.values())))
+        worker.calls.clear()
+        return call
+
+    def _recall(self) -> None:
+        """Give what waits behind a slow call to idle workers. Both may judge it; the first worker's reply is dropped."""
+        if self._queue or all(worker.is_busy for worker in self._workers):
+            return
+        for worker in self._workers:
+            if len(worker.calls) < 2 or worker.has_unsent:
+                continue
+            number, since, has_begun = worker.running()
+            if has_begun and time.monotonic() - since > RECALL_S:
+                waiting = [other for other in worker.calls if other > number]
+                worker.recalled.update(waiting)
+                self._queue.extend(worker.calls.pop(other) for other in waiting)
 
     def _timeout_verdict(self) -> Verdict:
         reason = f"no verdict within pool.timeout_s={self._config.timeout_s:g} s; its worker was killed"
         return Verdict(0.0, Status.timeout, reason)
+
+    # --- reading --------------------------------------------------------------------------------------------------------
 
     def _read(self, worker: WorkerProcess) -> None:
         try:
@@ -186,33 +273,54 @@ class Dispatcher(threading.Thread):
                 if worker not in self._workers:
                     return
         except EOFError:
-            self._died(worker, describe_exit(self._drop(worker, grace_s=1.0)))
-        except (ValueError, KeyError, TypeError, IndexError) as err:
+            self._died(worker, describe_exit(self._drop(worker, grace_s=0.5)))
+        except ValueError as err:
             self._drop(worker)
             self._died(worker, f"nonsense on its socket ({err})")
 
     def _take(self, worker: WorkerProcess, message: dict[str, object]) -> None:
-        if "fatal" in message:
-            raise PluginError(str(message["fatal"]))
-        if "ready" in message:
-            worker.is_ready = True
-            self._on_ready(dict(message["ready"]), str(message["network"]))  # type: ignore[call-overload]
+        if worker.ready is None:
+            if isinstance(message.get("fatal"), str):
+                raise PluginError(str(message["fatal"]))
+            worker.became_ready(ready_from_json(message))
+            self._on_ready(worker.ready)
             return
-        verdict = verdict_from_json(message["verdict"])  # type: ignore[arg-type]
-        call = worker.calls.pop(0)
-        if float(message["seconds"]) > self._config.timeout_s:  # type: ignore[arg-type]
-            verdict = self._timeout_verdict()
-        self._num_start_failures = 0
-        was_fresh = worker.num_done == 0
+        replies = message.get("replies")
+        if not isinstance(replies, list):
+            raise ValueError("a message that holds no replies")
+        for row in replies:
+            waiting = [*worker.recalled, *itertools.islice(worker.calls, 1)]
+            if not waiting:
+                raise ValueError("a reply to no call")
+            expected = min(waiting)
+            self._take_reply(worker, expected, reply_from_json(row, expected))
+            if worker not in self._workers:
+                return
+
+    def _take_reply(self, worker: WorkerProcess, number: int, reply: Reply) -> None:
+        worker.since = time.monotonic()
         worker.num_done += 1
-        if message["retire"] or (not worker.calls and worker.num_done >= self._config.recycle_after):
+        worker.has_leftovers = reply.has_leftovers
+        self._num_start_failures = 0
+        self._mean_s += 0.05 * (reply.seconds - self._mean_s)
+        is_recalled = number in worker.recalled
+        worker.recalled.discard(number)
+        call = None if is_recalled else worker.calls.pop(number)
+        if reply.retire or (not worker.calls and not worker.recalled and worker.num_done >= self._config.recycle_after):
             self._drop(worker)
-            self._queue.extendleft(reversed(worker.calls))
+            self._give_back(worker, -1)
             worker.last_output()
-        if message["retire"] and not was_fresh and call.num_tries == 0:
+        if call is None:
+            return
+        if reply.retire and reply.retire != MEMORY and call.verifier not in self._warned:
+            self._warned.add(call.verifier)
+            log.warning("verifier '%s': %s. Its worker is replaced each time, which is slow", call.verifier, reply.retire)
+        if reply.retire == MEMORY and number != worker.first and call.num_tries == 0:
             self._try_again(call)
+        elif reply.seconds > self._config.timeout_s:
+            self._found.append((call, self._timeout_verdict()))
         else:
-            self._on_verdict(call, verdict)
+            self._found.append((call, reply.verdict))
 
     def _try_again(self, call: Call) -> None:
         call.num_tries += 1
@@ -220,19 +328,19 @@ class Dispatcher(threading.Thread):
 
     def _died(self, worker: WorkerProcess, how: str) -> None:
         """The worker is gone and was not told to go."""
-        if not worker.is_ready or not (worker.calls or worker.num_done):
+        if worker.ready is None or not (worker.is_busy or worker.num_done):
             self._start_failed(how, worker)
             return
         said = worker.last_output()
-        if not worker.calls:
-            return  # killed from outside while idle: it is replaced
-        running, *rest = worker.calls
-        self._queue.extendleft(reversed(rest))
-        if worker.num_done > 0 and running.num_tries == 0:
-            self._try_again(running)
+        number, _, has_begun = worker.last_running
+        call = self._give_back(worker, number)
+        if call is None:
+            return  # killed from outside while idle (it is replaced), or at a call that another worker has taken over
+        if call.num_tries == 0 and (number != worker.first or not has_begun):
+            self._try_again(call)
             return
         last = f"; it last printed: {said}" if said else ""
-        self._on_verdict(running, Verdict(0.0, Status.error, f"its worker ended with {how}{last}"))
+        self._found.append((call, Verdict(0.0, Status.error, f"its worker ended with {how}{last}")))
 
     def _start_failed(self, how: str, worker: WorkerProcess) -> None:
         self._num_start_failures += 1

@@ -1,87 +1,202 @@
-"""What a worker process gives up before it runs foreign verifiers: network, memory, threads, outliving its parent.
+"""What a worker process gives up before it runs foreign verifiers: network, other processes, memory, outliving its parent.
 
-This is protection against faulty and greedy verifiers, not a jail for hostile ones: code that sets out to escape may read
-what the user may read. What holds, and how far:
+This is protection against faulty and greedy verifiers, not a jail for hostile ones: code that sets out to escape may read and
+write what the user may read and write. What holds, and how far (`Isolation` names the kind, `probe` tells it for this machine):
 
-- network: where the kernel allows it, a network namespace of its own (nothing reachable, C code included); always an audit
-  hook, which Python code cannot remove, that refuses Internet sockets and name look-ups. Without the namespace, C code
-  that calls connect(2) itself is not stopped. Unix sockets stay usable.
-- memory: RLIMIT_AS above what the loaded pack takes. File size and core dumps are limited too.
+- network `namespace`: nothing is reachable, C code included. `audit-hook`: Python code is refused Internet sockets and name
+  look-ups by a hook that it cannot remove; C code that calls connect(2) itself is not stopped. Unix sockets stay usable.
+- processes `namespace`: the worker is the first process of its own, so it can neither see nor signal any other, and when it
+  ends the kernel ends all that it started, daemons too. `group`: the hook refuses Python's kill of processes outside the
+  worker's group; the pool kills the group, and those that left it by their environment.
+- memory: RLIMIT_AS above what the loaded pack takes, for each process. File size and core dumps are limited too.
+- processes per call: Python code may start MAX_STARTS; in a user namespace RLIMIT_NPROC binds C code as well (not root's).
 - parent's death: PR_SET_PDEATHSIG (Linux). Elsewhere a worker ends when it next reads its closed socket.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import mmap
 import os
 import resource
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
 _MAX_FILE_BYTES = 64 << 20
+MAX_STARTS = 64
+"""Processes that one call may start."""
+_MAX_TASKS = 256
+"""RLIMIT_NPROC (processes and threads) in a user namespace."""
+_COUNTS_BY_NAMESPACE = (5, 14)
+"""Linux version from which RLIMIT_NPROC counts a user namespace by itself."""
 
 _SOCKET_EVENTS = frozenset({"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"})
 _LOOKUP_EVENTS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"})
+_START_EVENTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"})
+_ADVICE = "use data that the sample carries, or set pool.network=true"
 
 
-def deny_network() -> str:
-    """Cut the process off from the network. Returns `namespace` or `audit-hook`. Call before any thread starts."""
-    # The number, so that the hook itself imports nothing: AF_UNIX is 1 on every system that has it.
-    af_unix = 1
+@dataclass(frozen=True)
+class Isolation:
+    """How a worker is cut off."""
+
+    network: str
+    """`namespace`, `audit-hook`, or `allowed`."""
+    processes: str
+    """`namespace` or `group`."""
+    has_own_user: bool = False
+    """True in a user namespace."""
+
+
+class StartCounter:
+    """Counts processes started since `reset`, in memory that forked children share."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 8)
+
+    def reset(self) -> None:
+        """Begin a new call."""
+        self._shared[:8] = bytes(8)
+
+    def add(self) -> None:
+        """One more start. Raises BlockingIOError above MAX_STARTS."""
+        count = int.from_bytes(self._shared[:8], "little") + 1
+        self._shared[:8] = count.to_bytes(8, "little")
+        if count > MAX_STARTS:
+            raise BlockingIOError(errno.EAGAIN, f"a verifier may start {MAX_STARTS} processes in one call")
+
+
+def isolate(*, allow_network: bool) -> tuple[Isolation, StartCounter]:
+    """Cut the process off, as far as the kernel lets us. Call before any thread starts.
+
+    With processes `namespace` the caller must go on in `first_process()`: the namespace begins with the next child.
+    """
+    found = _unshare(allow_network=allow_network)
+    counter = StartCounter()
+    sys.addaudithook(_hook(found, counter))
+    return found, counter
+
+
+def _hook(found: Isolation, counter: StartCounter) -> Any:
+    # Numbers and functions of our own, so that the hook imports nothing and a patched module does not change it.
+    af_unix, getpid, getpgid = 1, os.getpid, os.getpgid
+    allows_network, guards_signals = found.network == "allowed", found.processes == "group"
 
     def refuse(event: str, args: tuple[Any, ...]) -> None:
-        if event in _LOOKUP_EVENTS:
-            raise PermissionError("verifiers may not use the network (name look-up refused); use data that the sample carries")
-        if event in _SOCKET_EVENTS and args[0].family != af_unix:
-            raise PermissionError(f"verifiers may not use the network ({event} refused); use data that the sample carries")
+        if event in _START_EVENTS:
+            counter.add()
+        elif event == "os.kill" or event == "os.killpg":
+            if guards_signals and not _is_ours(event, args[0], getpid(), getpgid):
+                raise PermissionError(f"verifiers may not signal other processes ({event} of {args[0]} refused)")
+        elif allows_network:
+            return
+        elif event in _LOOKUP_EVENTS:
+            raise PermissionError(f"verifiers may not use the network (name look-up refused); {_ADVICE}")
+        elif event in _SOCKET_EVENTS and args[0].family != af_unix:
+            raise PermissionError(f"verifiers may not use the network ({event} refused); {_ADVICE}")
 
-    sys.addaudithook(refuse)
-    return "namespace" if _unshare_network() else "audit-hook"
+    return refuse
 
 
-def _unshare_network() -> bool:
+def _is_ours(event: str, target: int, own: int, getpgid: Any) -> bool:
+    """Whether a signal stays in the worker's own process group."""
+    group = getpgid(0)
+    if event == "os.killpg":
+        return target in (0, group)
+    if target <= 0:
+        return target in (0, -group)
+    try:
+        return target == own or getpgid(target) == group
+    except ProcessLookupError:
+        return True
+
+
+def _unshare(*, allow_network: bool) -> Isolation:
+    """The best of what the kernel allows, both namespaces first."""
+    network = "allowed" if allow_network else "audit-hook"
     if sys.platform != "linux":
-        return False
+        return Isolation(network, "group")
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.getuid(), os.getgid()
-    if uid == 0 and libc.unshare(_CLONE_NEWNET) == 0:
-        return True
-    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
-        return False
+    net = 0 if allow_network else _CLONE_NEWNET
+    for flags in (_CLONE_NEWPID | net, net):
+        for user in (0, _CLONE_NEWUSER) if uid == 0 else (_CLONE_NEWUSER,):
+            if not flags or libc.unshare(user | flags) != 0:
+                continue
+            if user:
+                _keep_ids(uid, gid)
+            return Isolation("namespace" if net else network, "namespace" if flags & _CLONE_NEWPID else "group", bool(user))
+    return Isolation(network, "group")
+
+
+def _keep_ids(uid: int, gid: int) -> None:
+    """Keep our own ids inside the new user namespace; without a map they would read as `nobody`."""
     try:
-        # Keep our own ids inside the new user namespace; without a map they would read as `nobody`.
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     except OSError as err:
         print(f"the worker runs without an id map: {err}", file=sys.stderr)
-    return True
+
+
+def first_process(descriptor: int) -> None:
+    """Go on as the first process of the new namespace. The process of before waits outside and ends as this one does.
+
+    Only the new process returns; the other gives up the socket `descriptor`.
+    """
+    child = os.fork()
+    if child == 0:
+        _die_with_creator()
+        return
+    os.close(descriptor)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Be killed when the thread that started this process ends. Call after `deny_network`, which would clear the setting."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    """Be killed when the thread that started this process ends. Call after `isolate`, which would clear the setting."""
+    _die_with_creator()
     if os.getppid() != parent_pid:
         # The parent died between starting us and the line above.
         os._exit(1)
 
 
-def limit_resources(memory_mib: int) -> None:
+def _die_with_creator() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def limit_resources(memory_mib: int, isolation: Isolation) -> None:
     """Allow `memory_mib` MiB of address space on top of what is in use now; beyond it, Python raises MemoryError."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = _address_space() + (memory_mib << 20)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _lower(resource.RLIMIT_AS, _address_space() + (memory_mib << 20))
+    _lower(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
+    if isolation.has_own_user and _linux_version() >= _COUNTS_BY_NAMESPACE:
+        _lower(resource.RLIMIT_NPROC, _MAX_TASKS)
+
+
+def _lower(kind: int, limit: int) -> None:
+    _, hard = resource.getrlimit(kind)
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = _MAX_FILE_BYTES if hard == resource.RLIM_INFINITY else min(_MAX_FILE_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    resource.setrlimit(kind, (limit, limit))
+
+
+def _linux_version() -> tuple[int, int]:
+    major, _, rest = os.uname().release.partition(".")
+    minor = rest.partition(".")[0]
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
 def _address_space() -> int:
@@ -90,6 +205,14 @@ def _address_space() -> int:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
         return 0
+
+
+def outer_pid() -> int:
+    """This process's id as the pool sees it (/proc is that of the machine)."""
+    try:
+        return int(os.readlink("/proc/self"))
+    except OSError:
+        return os.getpid()
 
 
 def forbid_torch() -> None:

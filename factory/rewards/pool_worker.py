@@ -1,27 +1,45 @@
-"""One worker of the pool: `python -m factory.rewards.pool_worker SOCKET_FD PARENT_PID MEMORY_MIB PACK`.
+"""One worker of the pool: `python -m factory.rewards.pool_worker SOCKET_FD PARENT_PID MEMORY_MIB NETWORK SCRATCH PACK`.
 
-It loads the pack's verifiers once, then judges call after call until its socket closes. It answers each call at once, so
-that the parent always knows which call is running; time is kept, and the worker killed, by the parent.
+It loads the pack's verifiers once, then judges call after call until its socket closes. Time is kept, and the worker killed,
+by the parent; which call is running, the parent reads from memory that both share (`pool_progress`), so that replies to quick
+calls may travel together.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
+import os
 import socket
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from factory.contracts import Sample, Status, Verdict
 from factory.errors import FactoryError, PluginError
 from factory.plugins import load_pack
-from factory.rewards.pool_isolation import deny_network, die_with_parent, forbid_torch, limit_resources
+from factory.rewards.pool_isolation import (
+    StartCounter,
+    die_with_parent,
+    first_process,
+    forbid_torch,
+    isolate,
+    limit_resources,
+    outer_pid,
+)
+from factory.rewards.pool_progress import Progress
+from factory.rewards.pool_upkeep import Upkeep
 from factory.rewards.pool_wire import MAX_REASON, FrameReader, checked_verdict, pack_frame, verdict_to_json
 
 _CHUNK = 1 << 20
+FLUSH_S = 0.01
+"""Wall seconds after which replies are sent at the latest, when a call ends."""
+MEMORY = "memory"
+"""Reason to retire: the worker ran out of memory, which may be the doing of earlier calls."""
 
 
 def load_verifiers(pack: str) -> dict[str, Any]:
@@ -47,46 +65,104 @@ def load_verifiers(pack: str) -> dict[str, Any]:
     return dict(found)
 
 
-def judge(verifier: Any, completion: str, sample: Sample, memory_mib: int) -> tuple[Verdict, bool]:
-    """One verdict, and whether the worker should retire after it. Whatever the verifier raises becomes `error`."""
+def code_hash(pack: str, verifiers: Mapping[str, Any]) -> str:
+    """SHA-256 of the loaded source files of the factory and of the verifiers' own packages.
+
+    It goes into the cache's key, so that an edited verifier is run again even if its author forgot to raise the version.
+    """
+    owners = {"factory", pack.partition(":")[0].partition(".")[0]} if ":" in pack else {"factory"}
+    for verifier in verifiers.values():
+        owners |= {str(getattr(part, "__module__", "")).partition(".")[0] for part in (verifier, type(verifier))}
+    owners -= {"", "builtins", "functools"}
+    found = hashlib.sha256()
+    for name, module in sorted(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if name.partition(".")[0] in owners and path and path.endswith(".py"):
+            found.update(name.encode() + b"\0" + hashlib.sha256(Path(path).read_bytes()).digest())
+    return found.hexdigest()
+
+
+def judge(verifier: Any, completion: str, sample: Sample, memory_mib: int) -> tuple[dict[str, Any], str]:
+    """One verdict as JSON, and why the worker should retire after it. Whatever the verifier raises becomes `error`."""
     try:
         # A copy per call: a verifier that changes its sample must not change what the next one sees.
         own = replace(sample, reference=copy.deepcopy(sample.reference), meta=copy.deepcopy(sample.meta))
-        return checked_verdict(verifier(completion, own)), False
+        return verdict_to_json(checked_verdict(verifier(completion, own))), ""
     except MemoryError:
-        return Verdict(0.0, Status.error, f"needed more memory than pool.memory_mib={memory_mib} allows"), True
-    except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as err:
-        return Verdict(0.0, Status.error, f"{type(err).__name__}: {_text_of(err)}"), False
+        reason, retire = f"needed more memory than pool.memory_mib={memory_mib} allows", MEMORY
+    except BaseException as err:  # SystemExit and the like too: nothing that a verifier raises may end the worker
+        reason, retire = f"{type(err).__name__}: {_text_of(err)}", ""
+    return verdict_to_json(Verdict(0.0, Status.error, reason)), retire
 
 
 def _text_of(err: BaseException) -> str:
     try:
         return str(err)[:MAX_REASON]
-    except Exception as second:  # a message that itself raises is the verifier's fault, and still only its own
+    except BaseException as second:  # a message that itself raises is the verifier's fault, and still only its own
         return f"(its message raised {type(second).__name__})"
 
 
-def serve(channel: socket.socket, verifiers: Mapping[str, Any], memory_mib: int) -> None:
-    """Judge until the socket closes."""
-    reader = FrameReader()
-    while chunk := channel.recv(_CHUNK):
-        for batch in reader.feed(chunk):
-            samples = [Sample.from_json(row) for row in batch["samples"]]
-            for name, completion, index in batch["calls"]:
-                started = time.monotonic()
-                verdict, retire = judge(verifiers[name], completion, samples[index], memory_mib)
-                reply = {"verdict": verdict_to_json(verdict), "seconds": time.monotonic() - started, "retire": retire}
-                channel.sendall(pack_frame(reply))
-                if retire:
-                    return
+class Server:
+    """Judges batch after batch.
+
+    Args:
+        channel: the socket to the pool.
+        verifiers: by name.
+        memory_mib: for the reason of a verdict that ran out of it.
+        progress: where the number of the running call is written.
+        starts: counter of started processes, begun anew for every call.
+    """
+
+    def __init__(
+        self, channel: socket.socket, verifiers: Mapping[str, Any], memory_mib: int, progress: Progress, starts: StartCounter
+    ) -> None:
+        self._channel, self._verifiers, self._memory_mib = channel, verifiers, memory_mib
+        self._progress, self._starts = progress, starts
+        self._upkeep = Upkeep(channel.fileno())
+        self._replies: list[list[Any]] = []
+        self._flushed = time.monotonic()
+
+    def serve(self) -> None:
+        """Judge until the socket closes, or this worker must retire."""
+        reader = FrameReader()
+        while chunk := self._channel.recv(_CHUNK):
+            for batch in reader.feed(chunk):
+                self._flushed = time.monotonic()
+                samples = [Sample.from_json(row) for row in batch["samples"]]
+                for number, name, completion, index in batch["calls"]:
+                    if self._answer(number, self._verifiers[name], completion, samples[index]):
+                        return
+                self._flush()
+
+    def _answer(self, number: int, verifier: Any, completion: str, sample: Sample) -> bool:
+        """Judge one call. True when the worker must retire; its replies are sent then."""
+        self._starts.reset()
+        started = self._progress.begin(number)
+        verdict, retire = judge(verifier, completion, sample, self._memory_mib)
+        seconds = time.monotonic() - started
+        retire = retire or self._upkeep.restore()
+        self._replies.append([number, verdict, seconds, self._upkeep.has_leftovers, retire])
+        if retire or time.monotonic() - self._flushed > FLUSH_S:
+            self._flush()
+        return bool(retire)
+
+    def _flush(self) -> None:
+        if self._replies:
+            self._channel.sendall(pack_frame({"replies": self._replies}))
+            self._replies = []
+        self._flushed = time.monotonic()
 
 
 def main(argv: list[str]) -> int:
     """Entry point of the process."""
-    descriptor, parent_pid, memory_mib, pack = int(argv[0]), int(argv[1]), int(argv[2]), argv[3]
-    network = deny_network()
+    descriptor, progress_descriptor, parent_pid, memory_mib = (int(text) for text in argv[:4])
+    may_use_network, scratch, pack = argv[4] == "network", argv[5], argv[6]
+    isolation, starts = isolate(allow_network=may_use_network)
     die_with_parent(parent_pid)
+    if isolation.processes == "namespace":
+        first_process(descriptor)
     forbid_torch()
+    progress = Progress(progress_descriptor)
     channel = socket.socket(fileno=descriptor)
     try:
         verifiers = load_verifiers(pack)
@@ -96,9 +172,15 @@ def main(argv: list[str]) -> int:
     except Exception as err:  # reported to the parent, which raises it as a PluginError
         channel.sendall(pack_frame({"fatal": f"loading the verifiers of '{pack}' raised {type(err).__name__}: {err}"}))
         return 1
-    limit_resources(memory_mib)
-    channel.sendall(pack_frame({"ready": {name: str(v.version) for name, v in verifiers.items()}, "network": network}))
-    serve(channel, verifiers, memory_mib)
+    os.chdir(scratch)
+    code = code_hash(pack, verifiers)
+    limit_resources(memory_mib, isolation)
+    server = Server(channel, verifiers, memory_mib, progress, starts)
+    ready = {name: str(verifier.version) for name, verifier in verifiers.items()}
+    channel.sendall(pack_frame({
+        "ready": ready, "code": code, "network": isolation.network, "processes": isolation.processes, "pid": outer_pid(),
+    }))  # fmt: skip
+    server.serve()
     return 0
 
 

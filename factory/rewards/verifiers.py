@@ -22,45 +22,10 @@ from factory.rewards.answers import (
     read_choice_anywhere,
     read_yes_no,
 )
-from factory.rewards.formats import Parsed, parse, shape_named
+from factory.rewards.formats import parse, shape_named
 from factory.rewards.length import DEFAULT_WINDOWS, Windows, check_windows, distinct_share, window_score
+from factory.rewards.reader import VERSION, AnswerReader, judged, unparsable
 from factory.rewards.regions import check_box, iou, read_box
-
-VERSION = "1"
-"""Raised with every change that can change a score of a verifier on this page."""
-
-
-def _verdict(is_right: bool, got: str, want: str) -> Verdict:
-    return Verdict(float(is_right), Status.ok if is_right else Status.wrong, f"got {got[:80]!r}, want {want[:80]!r}")
-
-
-def _unparsable(reason: str, want: str) -> Verdict:
-    return Verdict(0.0, Status.unparsable, f"{reason}; want {want[:80]!r}")
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """What every answer verifier has: a shape to read, and how strictly."""
-
-    name: str = "accuracy"
-    version: str = VERSION
-    shape: str = "think_answer"
-    mode: str = "strict"
-
-    def __post_init__(self) -> None:
-        shape_named(self.shape)
-        if self.mode not in ("strict", "lenient"):
-            raise ConfigError(f"verifier '{self.name}': mode is '{self.mode}'; want 'strict' or 'lenient'.")
-
-    @property
-    def is_lenient(self) -> bool:
-        """Whether bare answers count."""
-        return self.mode == "lenient"
-
-    def read(self, completion: str) -> Parsed:
-        """The completion taken apart in this verifier's shape and mode."""
-        return parse(completion, self.shape, lenient=self.is_lenient)
-
 
 @dataclass(frozen=True)
 class FormatVerifier:
@@ -80,7 +45,7 @@ class FormatVerifier:
 
 
 @dataclass(frozen=True)
-class OptionLetter(_Reader):
+class OptionLetter(AnswerReader):
     """1 when the named option is the right one. Options: `sample.meta["options"]`; reference: the letter or the option's text."""
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
@@ -91,15 +56,15 @@ class OptionLetter(_Reader):
         gold = gold_letter(sample.reference, options)
         parsed = self.read(completion)
         if parsed.answer is None:
-            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", gold)
+            return unparsable(parsed.reason if not parsed.well_formed else "no answer", gold)
         choice = read_choice_anywhere(parsed.answer, options) if self.is_lenient else read_choice(parsed.answer, options)
         if choice.letter is None:
-            return _unparsable(choice.reason, gold)
-        return _verdict(choice.letter == gold, choice.letter, gold)
+            return unparsable(choice.reason, gold)
+        return judged(choice.letter == gold, choice.letter, gold)
 
 
 @dataclass(frozen=True)
-class ClosedAnswer(_Reader):
+class ClosedAnswer(AnswerReader):
     """1 when the answer equals an accepted one after normalisation and synonyms; never by substring."""
 
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -115,15 +80,15 @@ class ClosedAnswer(_Reader):
         wanted = accepted(sample.reference)
         parsed = self.read(completion)
         if parsed.answer is None:
-            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
+            return unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
         got = table.canonical(parsed.answer)
         if not got:
-            return _unparsable("the answer is only punctuation", " | ".join(wanted))
-        return _verdict(got in {table.canonical(text) for text in wanted}, parsed.answer, " | ".join(wanted))
+            return unparsable("the answer is only punctuation", " | ".join(wanted))
+        return judged(got in {table.canonical(text) for text in wanted}, parsed.answer, " | ".join(wanted))
 
 
 @dataclass(frozen=True)
-class YesNo(_Reader):
+class YesNo(AnswerReader):
     """1 when exactly one of the words yes and no occurs in the answer and it is the reference ("Yes, there is." counts)."""
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
@@ -134,12 +99,12 @@ class YesNo(_Reader):
         parsed = self.read(completion)
         got = read_yes_no(parsed.answer) if parsed.answer else None
         if got is None:
-            return _unparsable(parsed.reason if parsed.answer is None else "not exactly one of yes and no", gold)
-        return _verdict(got == gold, got, gold)
+            return unparsable(parsed.reason if parsed.answer is None else "not exactly one of yes and no", gold)
+        return judged(got == gold, got, gold)
 
 
 @dataclass(frozen=True)
-class ExactText(_Reader):
+class ExactText(AnswerReader):
     """1 when the answer is the reference text; white space is collapsed, case counts unless `ignore_case`."""
 
     ignore_case: bool = False
@@ -149,14 +114,14 @@ class ExactText(_Reader):
         wanted = accepted(sample.reference)
         parsed = self.read(completion)
         if parsed.answer is None:
-            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
+            return unparsable(parsed.reason if not parsed.well_formed else "no answer", " | ".join(wanted))
         fold = str.casefold if self.ignore_case else str
         got = fold(" ".join(parsed.answer.split()))
-        return _verdict(got in {fold(" ".join(text.split())) for text in wanted}, parsed.answer, " | ".join(wanted))
+        return judged(got in {fold(" ".join(text.split())) for text in wanted}, parsed.answer, " | ".join(wanted))
 
 
 @dataclass(frozen=True)
-class RegionIoU(_Reader):
+class RegionIoU(AnswerReader):
     """Overlap of the answered box with the reference box (x1, y1, x2, y2); the score is the IoU, or 0/1 when `is_binary`."""
 
     threshold: float = 0.5
@@ -174,11 +139,11 @@ class RegionIoU(_Reader):
         parsed = self.read(completion)
         want = str(list(gold))
         if parsed.answer is None:
-            return _unparsable(parsed.reason if not parsed.well_formed else "no answer", want)
+            return unparsable(parsed.reason if not parsed.well_formed else "no answer", want)
         try:
             box = read_box(parsed.answer)
         except ValueError as err:
-            return _unparsable(str(err), want)
+            return unparsable(str(err), want)
         overlap = iou(box, gold)
         is_hit = overlap >= self.threshold
         score = float(is_hit) if self.is_binary else overlap

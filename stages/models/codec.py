@@ -103,7 +103,9 @@ class Codec:
         pixels, grid = encode_images(self.image_processor, media)
         wanted, found = int((grid.prod(dim=1) // self.image_processor.merge_size**2).sum()), list(ids).count(self.image_id)
         if wanted != found:
-            raise DataError(f"{found} image tokens for {len(media)} images that need {wanted}. Make the tokens with `Codec.reply`.")
+            raise DataError(
+                f"{found} image tokens for {len(media)} images that need {wanted}. Make the tokens with `Codec.reply`."
+            )
         if row.pixels is not None and row.grid is not None:
             pixels, grid = torch.cat([row.pixels, pixels]), torch.cat([row.grid, grid])
         return replace(longer, pixels=pixels, grid=grid)

@@ -14,7 +14,7 @@ from factory.stages.models.shapes import EMBEDDED, TILE_PX, modality_of, num_par
 
 _BYTES = {"fp32": 4, "bf16": 2}
 _VALUES_PER_TOKEN_LAYER = 17
-"""Activations kept for the backward pass of one token in one layer, in units of the hidden size (arXiv 2205.05198, eq. 2)."""
+"""Activations kept for the backward pass of one token in one layer, in units of the hidden size (arXiv 2205.05198, eq. 1)."""
 
 
 def model_facts(ref: str, modality: str = "") -> ModelFacts:
@@ -139,7 +139,7 @@ def memory_bytes(
         training: False leaves out gradients, moments and kept activations.
 
     An estimate within a factor of two for planning, not a guarantee. Activations: 17 hidden-sized values per token and layer
-    (arXiv 2205.05198, eq. 2, without the attention matrix, which SDPA does not keep); with gradient checkpointing 1 per layer
+    (arXiv 2205.05198, eq. 1, without the attention matrix, which SDPA does not keep); with gradient checkpointing 1 per layer
     and 17 once.
     """
     width = _BYTES[str(getattr(precision, "value", precision))]

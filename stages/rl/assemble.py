@@ -12,7 +12,7 @@ from factory.stages.learner import Learner
 from factory.stages.models.load import load
 from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.conflicts import check
+from factory.stages.rl.conflicts import check, check_parts
 from factory.stages.rl.engines import make_engine
 from factory.stages.rl.logprobs import make_reference
 from factory.stages.rl.loop import RlLoop
@@ -36,6 +36,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     found = training_prompts(config, ctx)
     prompts = make_pool(chosen, found)
     mixture = Mixture(ctx.pack.manifest.tasks, ctx.build.get("mixture") or {}, known=ctx.pack.verifiers())
+    check_parts(ctx.stage, chosen, mixture)
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     reference = make_reference(loaded, chosen)
     total = config.num_steps * config.updates_per_rollout * config.minibatches

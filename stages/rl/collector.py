@@ -19,7 +19,7 @@ from factory.rewards.pool import VerifierPool
 from factory.stages.batches import share_of
 from factory.stages.rl.context import Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
-from factory.stages.rl.logprobs import Reference, completion_logprobs
+from factory.stages.rl.logprobs import MovingReference, Reference, completion_logprobs
 from factory.stages.rl.objective import Row
 from factory.stages.rl.presets import Chosen
 from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, regroup, seed_of
@@ -42,7 +42,7 @@ class Collector:
     mixture: Mixture
     chosen: Chosen
     sampling: Sampling
-    reference: Reference | None
+    reference: Reference | MovingReference | None
     seed: int
     context: int
     """Longest sequence the model takes, tokens."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from factory.errors import ConfigError
+from factory.rewards.mixture import Mixture
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.presets import Chosen
-from factory.stages.rl.prompts import stage_read
+from factory.stages.rl.prompts import LESSONS, stage_read
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ _GROUP_ADVANTAGES = (*_GROUP_BASELINES, "advantage.reinforce_pp_baseline")
 
 def _idle_clip(case: Case) -> bool:
     one_update = case.config.updates_per_rollout * case.config.minibatches == 1
-    return one_update and case.has(*_CLIPS) and not any(case.chosen.many("inject"))
+    return one_update and case.has(*_CLIPS) and not any(case.chosen.many("inject")) and not case.has("resample.ssr")
 
 
 SETTING_RULES: tuple[Rule, ...] = (
@@ -88,7 +89,8 @@ SETTING_RULES: tuple[Rule, ...] = (
         "no_filter_waste", False,
         lambda c: (
             c.has("supply.fixed") and not c.get("supply.fixed", "drop_equal") and c.has(*_GROUP_BASELINES)
-            and c.chosen.one("kl") is None and not c.has("resample.oreal_pair")
+            and c.chosen.one("kl") is None and not c.has("resample.oreal_pair", "resample.ssr", "resample.drop_equal")
+            and not c.chosen.many("inject")
         ),
         "groups with equal rewards are kept: they cost a forward and backward and teach nothing.",
     ),
@@ -118,6 +120,21 @@ def _ptst_fits(case: Case) -> bool:
 def _same_stages(case: Case) -> bool:
     ends = case.get("auxiliary.staged_entropy", "ends")
     return len(case.get("sampler.curriculum", "tiers", ())) == 3 and case.get("sampler.curriculum", "ends") == ends
+
+
+_RESHAPED = ("inject.luffy", "inject.exgrpo")
+"""Pieces whose foreign rollouts train with a reshaped ratio."""
+
+_LENGTH_REWARDS = (
+    "group_reward.kimi_length", "group_reward.vl_cogito_length", "group_reward.shortest_bonus", "group_reward.dast_length",
+    "reward.efficient_length", "reward.srpo_length",
+)  # fmt: skip
+_DIFFICULTY_WEIGHTS = ("weigh.odsw", "weigh.observe", "weigh.univg")
+_PART_MIXERS = ("mixer.annealed", "mixer.format_gate", "mixer.multiply", "mixer.markov_gate", "mixer.normalise_then_sum")
+
+
+def _num_length_rewards(case: Case) -> int:
+    return sum(case.has(key) for key in _LENGTH_REWARDS)
 
 
 PIECE_RULES: tuple[Rule, ...] = (
@@ -204,6 +221,165 @@ PIECE_RULES: tuple[Rule, ...] = (
         "staged_entropy_alone", False, lambda c: c.has("auxiliary.staged_entropy") and not _same_stages(c),
         "auxiliary.staged_entropy follows no sampler.curriculum of three tiers with the same ends: its stages are then only of time.",
     ),
+    Rule(
+        "filter_before_injection", False,
+        lambda c: c.chosen.one("supply").drop_equal and (bool(c.chosen.many("inject")) or c.has("resample.ssr")),
+        "supply drops groups with equal rewards before rollouts are put in or replayed, so the groups that need them are gone. "
+        "Set pieces.supply=fixed; pieces.resample=drop_equal filters afterwards.",
+    ),
+    Rule(
+        "ssr_and_pad", True, lambda c: c.has("resample.ssr") and c.has("resample.pad_paper", "resample.pad_code"),
+        "resample ssr and pad both choose rollouts by |A| after the advantage. Take one out.",
+    ),
+    Rule(
+        "exgrpo_and_arpo", True, lambda c: c.all_of("inject.exgrpo", "inject.arpo"),
+        "inject exgrpo and arpo both put stored successes into the same groups. Take one out.",
+    ),
+    Rule(
+        "luffy_and_exgrpo", False, lambda c: c.all_of("inject.luffy", "inject.exgrpo"),
+        "inject luffy and exgrpo together: a group holds one foreign rollout at most, and the stored success wins.",
+    ),
+    Rule(
+        "pad_with_std", False, lambda c: c.has("resample.pad_paper", "resample.pad_code") and c.has("advantage.group_std"),
+        "advantages divided by the deviation put a lone success of a binary reward at |A| = 2.5 in a group of 8: an upper threshold "
+        "below that throws the rarest rollouts away. Use pieces.advantage=group_mean, or thresholds of that scale.",
+    ),
+    Rule(
+        "injected_and_cispo", True, lambda c: c.has("loss.cispo") and c.has(*_RESHAPED),
+        "loss=cispo would clip the ratio of foreign rollouts, which are to be reshaped and not clipped. Set pieces.loss=mixed.",
+    ),
+    Rule(
+        "injected_and_cpgd", True, lambda c: c.has("loss.cpgd") and c.has(*_RESHAPED),
+        "loss=cpgd has no ratio to reshape for foreign rollouts. Set pieces.loss=mixed.",
+    ),
+    Rule(
+        "injected_and_sequence_loss", True,
+        lambda c: c.has("loss.gspo", "loss.gspo_token", "loss.mirror_descent") and c.has(*_RESHAPED),
+        "losses gspo, gspo_token and mirror_descent have one ratio per rollout; foreign rollouts need one per token to reshape. "
+        "Set pieces.loss=mixed.",
+    ),
+    Rule(
+        "injected_and_clip", False, lambda c: c.has("loss.clip", "loss.stable_clip") and c.has(*_RESHAPED),
+        "foreign rollouts go through the plain clip: their unlikely tokens hardly learn. pieces.loss=mixed reshapes their ratio.",
+    ),
+    Rule(
+        "luffy_without_lessons", False, lambda c: c.has("inject.luffy") and c.config.prompts_from != LESSONS,
+        "inject.luffy has no demonstrations here: set prompts_from=lessons, or every group stays as it was sampled.",
+    ),
+    Rule(
+        "sophia_update", True, lambda c: c.has("hook.sophia") and not c.all_of("loss.weighted_sft", "advantage.none"),
+        "hook.sophia's traces were sampled by another model, so they can only be imitated. "
+        "Set pieces.loss=weighted_sft and pieces.advantage=none.",
+    ),
+    Rule(
+        "racro_without_caption", False, lambda c: c.has("hook.racro") and c.has("format.pack"),
+        "hook.racro takes the completion for a caption, but the prompts ask for an answer. Set pieces.format=caption.",
+    ),
+    Rule(
+        "two_length_rewards", True, lambda c: _num_length_rewards(c) > 1,
+        "two length rewards in one stage pull at each other. Keep one of them.",
+    ),
+    Rule(
+        "length_and_overlong", False, lambda c: _num_length_rewards(c) > 0 and c.has("reward.overlong"),
+        "a length reward and the overlong punishment both act where their ranges meet; keep the punishment's cache_share small.",
+    ),
+    Rule(
+        "length_and_rethinking", False, lambda c: _num_length_rewards(c) > 0 and c.has("hook.forced_rethinking"),
+        "forced rethinking makes answers longer by design, and a length reward makes them shorter: use one of them.",
+    ),
+    Rule(
+        "difficulty_twice", False, lambda c: c.has("advantage.group_std") and c.has(*_DIFFICULTY_WEIGHTS),
+        "advantage=group_std already blows up hard and easy prompts; a difficulty weight on top counts difficulty twice.",
+    ),
+    Rule(
+        "kl_weight_without_kl", True, lambda c: c.chosen.one("kl_weight") is not None and c.chosen.one("kl") is None,
+        "a KL weight has nothing to scale without a KL piece. Set pieces.kl=k3, or take pieces.kl_weight out.",
+    ),
+    Rule(
+        "kl_weight_in_reward", True, lambda c: c.chosen.one("kl_weight") is not None and _kl_in_reward(c),
+        "a KL weight scales the KL in the loss, and the KL is in the reward. Set place=loss on the KL piece.",
+    ),
+    Rule(
+        "care_with_kl", False, lambda c: c.has("group_reward.care") and c.chosen.one("kl") is not None,
+        "CARE is trained without KL: its reference only scores, and it is the KL's target here as well.",
+    ),
+    Rule(
+        "care_frozen", False, lambda c: c.has("group_reward.care") and not c.has("reference.ema"),
+        "CARE's confidence comes from a moving average of the policy; with reference=start it is not CARE.",
+    ),
+    Rule(
+        "idle_ema", False, lambda c: c.has("reference.ema") and "ref_logprobs" not in c.chosen.needs(),
+        "reference=ema: no piece asks for a reference, so none is kept.",
+    ),
+    Rule(
+        "sharded_ema", True, lambda c: c.has("reference.ema") and c.launch.get("zero_stage", -1) == 3,
+        "launch.zero_stage=3 splits the weights over processes, so reference=ema cannot average them. Set launch.zero_stage=2.",
+    ),
+    Rule(
+        "vote_and_labels", True, lambda c: c.has("group_reward.vote", "hook.srpo_accuracy") and c.has(*_PART_MIXERS),
+        "group_reward.vote and hook.srpo_accuracy stand in place of the verifiers' scores, which this mixer reads: pseudo-label and "
+        "label would fight. Set pieces.mixer=weighted.",
+    ),
+    Rule(
+        "vote_and_right", False, lambda c: c.has("group_reward.vote") and c.has("group_reward.care", "group_reward.trust"),
+        "group_reward.vote: what CARE and Trust take for right is then a vote.",
+    ),
+    Rule(
+        "normalised_twice", False, lambda c: c.has("mixer.normalise_then_sum") and not c.has("advantage.none"),
+        "mixer=normalise_then_sum gives advantages; another estimator on top normalises them again. Set pieces.advantage=none.",
+    ),
+    Rule(
+        "normalised_kl", True, lambda c: c.has("mixer.normalise_then_sum") and _kl_in_reward(c),
+        "mixer=normalise_then_sum would normalise the KL's coefficient away. Set place=loss on the KL piece.",
+    ),
+    Rule(
+        "papo_and_entropy_bonus", True,
+        lambda c: c.has("auxiliary.papo") and c.has("auxiliary.entropy_bonus", "auxiliary.staged_entropy")
+        and bool(c.get("auxiliary.papo", "eta") or c.get("auxiliary.papo", "eta_masked")),
+        "auxiliary=papo pushes both entropies down and an entropy bonus pushes one up. Take one of them out, or set "
+        "pieces.auxiliary.papo.eta=0 and eta_masked=0.",
+    ),
+    Rule(
+        "papo_and_zoom", False, lambda c: c.all_of("auxiliary.papo", "hook.zoom"),
+        "PAPO masks the prompt's images; parts that hook=zoom shows stay visible in the masked view.",
+    ),
+    Rule(
+        "papo_entropy_without_gradient", False,
+        lambda c: bool(c.get("auxiliary.papo", "eta_masked")) and not c.get("auxiliary.papo", "recompute"),
+        "PAPO's masked entropy shows in the figures and has no gradient, as in the released code; recompute=true gives it one.",
+    ),
+    Rule(
+        "zoom_without_hook", True, lambda c: c.has("format.zoom") and not c.has("hook.zoom"),
+        "format=zoom asks for calls that nothing answers. Set pieces.hook=zoom.",
+    ),
+    Rule(
+        "zoom_without_format", False, lambda c: c.has("hook.zoom") and not c.has("format.zoom"),
+        "hook=zoom answers calls, but only format=zoom tells the policy about them and hands the last turn to the verifiers.",
+    ),
+    Rule(
+        "zoom_units", True,
+        lambda c: c.all_of("format.zoom", "hook.zoom") and c.get("format.zoom", "unit") != c.get("hook.zoom", "unit"),
+        "format.zoom and hook.zoom read boxes in different units. Set both unit settings to the same.",
+    ),
+    Rule(
+        "format_reward_without_format", True, lambda c: c.has("reward.format") and not hasattr(c.chosen.one("format"), "judged"),
+        "reward=format reads the chosen format's own check, and this one has none. Set pieces.format=think_answer, for example.",
+    ),
+    Rule(
+        "caption_reward_without_caption", True,
+        lambda c: c.has("reward.caption")
+        and {"info": "format.caption_reason_answer", "caption": "format.satori", "observe": "format.observe",
+             "context": "format.context"}.get(str(c.get("reward.caption", "block"))) not in c.chosen.made,
+        "reward=caption reads a block that the format does not ask for. Set pieces.format=caption_reason_answer.",
+    ),
+    Rule(
+        "satori_without_format", True, lambda c: c.has("reward.satori") and not c.has("format.satori"),
+        "reward=satori reads the blocks of format=satori. Set pieces.format=satori.",
+    ),
+    Rule(
+        "edited_without_sft", False, lambda c: c.has("auxiliary.sft_selected") and not c.has("hook.forced_rethinking"),
+        "auxiliary=sft_selected learns from rollouts that a hook edited, and no hook of forced rethinking is in use.",
+    ),
 )  # fmt: skip
 
 RULES: tuple[Rule, ...] = SETTING_RULES + PIECE_RULES
@@ -216,3 +392,19 @@ def check(name: str, config: RlConfig, chosen: Chosen, launch: Mapping[str, Any]
         if rule.is_error and rule.applies(case):
             raise ConfigError(f"stages.{name}: {rule.message}")
     return tuple(rule.message for rule in RULES if not rule.is_error and rule.applies(case))
+
+
+def check_parts(name: str, chosen: Chosen, mixture: Mixture) -> tuple[str, ...]:
+    """Notes of the pieces that read or replace parts of the reward, given the tasks of the pack.
+
+    Raises:
+        ConfigError: a piece names a part that a task does not measure, or must not count, named with the stage's key.
+    """
+    notes: list[str] = []
+    for piece in chosen.made.values():
+        if hasattr(piece, "check_mixture"):
+            try:
+                notes += piece.check_mixture(mixture)
+            except ConfigError as err:
+                raise ConfigError(f"stages.{name}: {err}") from err
+    return tuple(notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,9 @@ class Continuation:
 class Services(Protocol):
     """Lazy, cached work of the run. `shared` ones must be called on every process with the same pairs; each process does its
     share and all get all results. `own` ones work on this process's rollouts only (hooks)."""
+
+    def dealt(self, items: Sequence[Any], own: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """shared. Let each process do its share of `items` through `own`; one result per item, all of them on all processes."""
 
     def logprobs(self, pairs: Pairs, of: str) -> list[list[float]]:
         """shared. One list per rollout: log-probs of its tokens under `policy` (as it is now), `reference` or `masked_view`."""

@@ -60,6 +60,8 @@ class RlLoop:
     def run(self) -> dict[str, float]:
         """Train to the last step, or to where a spent refill budget says stop. Returns the last step's figures."""
         pieces = {"prompts": self.prompts, "rollouts": self.rollout_log, **self.chosen.stateful()}
+        if hasattr(self.collector.reference, "state_dict"):
+            pieces["reference"] = self.collector.reference
         first = self.learner.resume(pieces) // self.updates_per_step
         if first == 0:
             self.rollout_log.begin()
@@ -70,14 +72,22 @@ class RlLoop:
             self.rollout_log.add(done, collected.drawn)
             if self.learner.is_main:
                 self.ctx.log(step=done, total=self.learner.total_steps, **figures)
-            if collected.is_spent and self.chosen.one("supply").on_spent == "stop":
-                log.warning("step %d: too few groups had spread and on_spent=stop, so the stage ends here", step + 1)
-                break
-            if getattr(self.chosen.one("sampler"), "is_over", False):
-                log.warning("step %d: a set of prompts has no unseen one left, so the stage ends here", step + 1)
+            why = self._why_end(collected)
+            if why:
+                log.warning("step %d: %s, so the stage ends here", step + 1, why)
                 break
             self._checkpoint_if_due(done, pieces)
         return figures
+
+    def _why_end(self, collected: Collected) -> str:
+        """Why the stage ends before its last step; empty when it goes on."""
+        if collected.is_spent and self.chosen.one("supply").on_spent == "stop":
+            return "too few groups had spread and on_spent=stop"
+        if getattr(self.chosen.one("sampler"), "is_over", False):
+            return "a set of prompts has no unseen one left"
+        if not self.prompts.has_eligible():
+            return "the pool pieces have set all prompts aside"
+        return ""
 
     def step(self, step: int) -> tuple[Collected, dict[str, float]]:
         """One RL step (0-based): rollouts, then their updates."""
@@ -127,13 +137,14 @@ class RlLoop:
             groups = piece.apply(ctx, groups)
         self.chosen.one("mixer").mix(ctx, groups)
         self.chosen.one("advantage").estimate(ctx, groups)
-        for piece in self.chosen.many("weigh"):
-            piece.apply(ctx, groups)
-        for piece in self.chosen.many("resample"):
-            groups = piece.apply(ctx, groups)
-        for slot in ("token_weight", "kl_weight"):
+        # KL weights ask for the group's pass rate, so they come before anything is dropped from it.
+        for slot in ("weigh", "kl_weight"):
             for piece in self.chosen.many(slot):
                 piece.apply(ctx, groups)
+        for piece in self.chosen.many("resample"):
+            groups = piece.apply(ctx, groups)
+        for piece in self.chosen.many("token_weight"):
+            piece.apply(ctx, groups)
         return groups
 
     def _draw(self, ctx: StepContext, num: int) -> list[Sample]:

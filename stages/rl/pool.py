@@ -80,6 +80,10 @@ class PromptPool:
         """True when every pool piece keeps the prompt."""
         return all(keeps(self.stats[place]) for keeps in self._keeps)
 
+    def has_eligible(self) -> bool:
+        """False when nothing may be drawn any more."""
+        return any(self.eligible(place) for place in range(len(self)))
+
     def eligible_places(self) -> list[int]:
         """All eligible places, in order. Raises TrainingError when none is left."""
         found = [place for place in range(len(self)) if self.eligible(place)]

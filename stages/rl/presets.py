@@ -128,7 +128,9 @@ class Chosen:
 
     def copies_of_weights(self) -> float:
         """Copies of the policy's weights beside the policy."""
-        return sum(NEEDS[need].copies_of_weights for need in self.needs())
+        # A moving average stands in the place of the frozen copy.
+        needs = self.needs() - ({"ref_logprobs"} if "ema_reference" in self.needs() else set())
+        return sum(NEEDS[need].copies_of_weights for need in needs)
 
     def stateful(self) -> dict[str, Any]:
         """Pieces with a state, by key: what a checkpoint has to hold."""

@@ -20,7 +20,7 @@ from factory.errors import TrainingError
 from factory.stages.batches import share_of
 from factory.stages.rl.context import Continuation, Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
-from factory.stages.rl.logprobs import Reference, completion_logprobs, vocab_logprobs
+from factory.stages.rl.logprobs import MovingReference, Reference, completion_logprobs, vocab_logprobs
 from factory.stages.rl.objective import Row
 from factory.stages.rl.rollouts import Request, Rollout, Sampling
 
@@ -41,7 +41,7 @@ class RunServices:
 
     learner: Learner
     engine: RolloutEngine
-    reference: Reference | None
+    reference: Reference | MovingReference | None
     prompt: Callable[[Sample], Encoded]
     verify_pairs: Callable[[Pairs], None]
     sampling: Sampling
@@ -57,7 +57,7 @@ class RunServices:
 
     def logprobs(self, pairs: Pairs, of: str) -> list[list[float]]:
         """See `context.Services`. Raises TrainingError for `reference` without one: the piece did not declare its need."""
-        return self._dealt(pairs, lambda mine: self._own_logprobs(mine, of))
+        return self.dealt(pairs, lambda mine: self._own_logprobs(mine, of))
 
     def entropies(self, pairs: Pairs) -> list[float]:
         """See `context.Services`."""
@@ -67,7 +67,7 @@ class RunServices:
             rows = self.rows(mine)
             return completion_entropies(rows, self.learner.model, self.learner, temperature=self.sampling.temperature)
 
-        return self._dealt(pairs, own)
+        return self.dealt(pairs, own)
 
     def vocab_logprobs(self, sample: Sample, rollouts: Sequence[Rollout]) -> torch.Tensor:
         """See `context.Services`."""
@@ -115,7 +115,7 @@ class RunServices:
             self.score_pairs(ctx, mine)
             return [tuple(getattr(rollout, name) for name in _SCORED) for _, rollout in mine]
 
-        for (_, rollout), found in zip(pairs, self._dealt(pairs, own), strict=True):
+        for (_, rollout), found in zip(pairs, self.dealt(pairs, own), strict=True):
             for name, value in zip(_SCORED, found, strict=True):
                 setattr(rollout, name, value)
 
@@ -180,6 +180,17 @@ class RunServices:
         """Rollouts with their rendered prompts."""
         return [Row(self.prompt(sample), rollout) for sample, rollout in pairs]
 
+    def dealt(self, items: Sequence[Any], own: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """See `context.Services`. Each process does every world_size-th item."""
+        places = list(range(len(items)))
+        mine = share_of(places, self.learner.rank, self.learner.world_size)
+        found = own([items[i] for i in mine])
+        results: list[Any] = [None] * len(items)
+        for share in self.learner.gather(list(zip(mine, found, strict=True))):
+            for i, result in share:
+                results[i] = result
+        return results
+
     def _own_logprobs(self, pairs: Pairs, of: str) -> list[list[float]]:
         rows, temperature = self.rows(pairs), self.sampling.temperature
         if of == "policy":
@@ -193,17 +204,6 @@ class RunServices:
             raise TrainingError(f"rl: a piece asked for log-probs of {of!r} and did not declare the need, so there is no reference.")
         with self.reference.model(self.learner.device) as model:
             return completion_logprobs(rows, model, self.learner, temperature=temperature)
-
-    def _dealt(self, pairs: Pairs, own: Callable[[Pairs], list[Any]]) -> list[Any]:
-        """Each process does every world_size-th pair; all get all results, in the order of `pairs`."""
-        places = list(range(len(pairs)))
-        mine = share_of(places, self.learner.rank, self.learner.world_size)
-        found = own([pairs[i] for i in mine])
-        results: list[Any] = [None] * len(pairs)
-        for share in self.learner.gather(list(zip(mine, found, strict=True))):
-            for i, result in share:
-                results[i] = result
-        return results
 
     def _other(self, folder: str) -> Any:
         from factory.stages.models.load import load

@@ -11,7 +11,7 @@ from factory.rewards.mixture import Mixture
 from factory.stages.models.facts import memory_bytes
 from factory.stages.only import check_only
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.conflicts import check
+from factory.stages.rl.conflicts import check, check_parts
 from factory.stages.rl.engines import check_engine
 from factory.stages.rl.pieces.needs import NEEDS
 from factory.stages.rl.presets import Chosen, resolve
@@ -41,7 +41,7 @@ class RlStage:
                 "Leave the stage out."
             )
         check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
-        Mixture(pack.manifest.tasks, build.get("mixture") or {})
+        notes += check_parts(name, chosen, Mixture(pack.manifest.tasks, build.get("mixture") or {}))
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:
             raise ConfigError(

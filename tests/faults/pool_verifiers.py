@@ -157,8 +157,9 @@ def vandal(completion, sample):
 
 def parent_of_many(completion, sample):
     """Start a child that would outlive us, tell its pid, and hang."""
-    child = subprocess.Popen(["sleep", "1000"])
-    Path(sample.reference).write_text(str(child.pid))
+    subprocess.Popen(["sleep", "1000"])
+    # As the machine numbers it: a worker may have a process namespace of its own.
+    Path(sample.reference).write_text(Path("/proc/thread-self/children").read_text())
     time.sleep(1000)
 
 
@@ -193,7 +194,7 @@ def surroundings(completion, sample):
         has_torch = torch is not None
     facts = {
         "torch": has_torch, "threads": os.environ["OMP_NUM_THREADS"], "secret": "MY_API_TOKEN" in os.environ,
-        "main": sys.modules["__main__"].__spec__.name, "pid": os.getpid(), "session": os.getsid(0), "uid": os.getuid(),
+        "main": sys.modules["__main__"].__spec__.name, "pid": int(os.readlink("/proc/self")), "uid": os.getuid(),
     }  # fmt: skip
     return Verdict(1.0, Status.ok, repr(facts))
 

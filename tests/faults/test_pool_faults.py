@@ -123,7 +123,7 @@ def test_without_a_namespace_the_audit_hook_refuses_python_code():
         script = (
             "import sys; from factory.rewards import pool_isolation as p, pool_worker as w\n"
             "import pool_verifiers as v; from factory.contracts import Sample\n"
-            "p._unshare_network = lambda: False; print(p.deny_network())\n"
+            "p._unshare = lambda **_: p.Isolation('audit-hook', 'group'); print(p.isolate(allow_network=False)[0].network)\n"
             f"s = Sample(id='s', task='t', messages=(), reference={server.getsockname()[1]})\n"
             "print([f('x', s).score for f in (v.python_network, v.datagram_network, v.look_up)])"
         )
@@ -145,9 +145,9 @@ def test_workers_have_one_thread_no_torch_no_secrets_and_not_our_main(monkeypatc
     with pool() as it:
         facts = literal_eval(it.score([("a", sample(), ["surroundings"])])[0]["surroundings"].reason)
         assert facts["pid"] in it.worker_pids()
+        assert os.getsid(facts["pid"]) != os.getsid(0)
     assert (facts["torch"], facts["threads"], facts["secret"]) == (False, "1", False)
     assert facts["main"] == "factory.rewards.pool_worker"
-    assert facts["session"] == facts["pid"]
     assert facts["uid"] == os.getuid()
 
 

@@ -14,6 +14,12 @@ from factory.stages.rl.config import RlConfig
 sys.path.insert(0, str(Path(__file__).parent))
 
 import learnable
+import seeing
+from hypothesis import settings
+
+# A test machine may be shared: how long one example takes says nothing about the code.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +44,27 @@ def base(tmp_path_factory):
     return root / "taught"
 
 
+@pytest.fixture(scope="session")
+def seeing_base(tmp_path_factory):
+    """A model folder: the embedded vision-language model, taught to think, zoom and answer with a random colour."""
+    return seeing.taught(tmp_path_factory.mktemp("seeing"))
+
+
+@pytest.fixture
+def run_seeing(run_stage, seeing_base):
+    """As `run_stage`, with the vision-language policy and questions about images."""
+
+    def run(*args, **changes):
+        return run_stage(*args, kit=seeing, model_dir=seeing_base, **{"max_new_tokens": 40, "group_size": 4} | changes)
+
+    return run
+
+
 @pytest.fixture
 def run_stage(base, tmp_path):
     """run_stage(folder=…, verifier=…, build=…, **config) -> (workdir, rows of the log, Outputs)."""
 
-    def run(folder="run", verifier="exact", build=None, stop_after=None, **changes):
+    def run(folder="run", verifier="exact", build=None, stop_after=None, kit=learnable, model_dir=base, **changes):
         workdir = tmp_path / folder
         workdir.mkdir(exist_ok=True)
         logged = []
@@ -64,9 +86,9 @@ def run_stage(base, tmp_path):
         ctx = RunContext(
             stage="rl",
             workdir=workdir,
-            model_dir=base,
-            pack=learnable.pack(verifier),
-            domain="learnable:VERIFIERS",
+            model_dir=model_dir,
+            pack=kit.pack(verifier),
+            domain=f"{kit.__name__}:VERIFIERS",
             seed=7,
             request=DataRequest(),
             build=plain | (build or {}),

@@ -1,4 +1,4 @@
-"""One process of an RL run: `python one_rank.py BASE WORKDIR RECORDING`; rank and world come from the environment."""
+"""One process of an RL run: `python one_rank.py BASE WORKDIR RECORDING PIECES`; rank and world come from the environment."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from factory.stages.rl import STAGE
 from factory.stages.rl.config import RlConfig
 
 
-def main(base: Path, workdir: Path, recording: Path) -> None:
+def main(base: Path, workdir: Path, recording: Path, pieces: dict) -> None:
     """Two steps on recorded rollouts; the main process writes its log rows to rows.json."""
     rows = []
     config = RlConfig(
@@ -26,7 +26,7 @@ def main(base: Path, workdir: Path, recording: Path) -> None:
         max_new_tokens=6,
         engine=f"recorded:{recording}",
         optim=OptimConfig(lr=1e-3, warmup_steps=0, weight_decay=0.0, checkpoint_every=0),
-        pieces={"kl": {"k3": {"coef": 0.05}}},
+        pieces=pieces,
     )
     ctx = RunContext(
         stage="rl",
@@ -46,4 +46,4 @@ def main(base: Path, workdir: Path, recording: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(*map(Path, sys.argv[1:4]), json.loads(sys.argv[4]))

@@ -34,7 +34,17 @@ def recording(base, tmp_path_factory):
     return path
 
 
-def run(base, recording, workdir, world):
+PLAIN = {"kl": {"k3": {"coef": 0.05}}}
+SHARED = {
+    **PLAIN,
+    "reference": {"ema": {"every": 1, "decay": 0.5}},
+    "group_reward": {"care": {"opens": "", "closes": ""}},
+    "token_weight": "tw_grpo",
+}
+"""Pieces whose forwards are dealt out to the processes, and a reference that every process keeps."""
+
+
+def run(base, recording, workdir, world, pieces=PLAIN):
     workdir.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -43,7 +53,7 @@ def run(base, recording, workdir, world):
     common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "one_rank.py"), str(base), str(workdir), str(recording)],
+            [sys.executable, str(HERE / "one_rank.py"), str(base), str(workdir), str(recording), json.dumps(pieces)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=common | ({"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(world)} if world > 1 else {}),
@@ -61,14 +71,16 @@ def run(base, recording, workdir, world):
     return json.loads((workdir / "rows.json").read_text()), load_file(workdir / "model" / "model.safetensors")
 
 
-def test_two_processes_equal_one(base, recording, tmp_path):
-    rows, weights = run(base, recording, tmp_path / "one", 1)
-    rows_of_two, weights_of_two = run(base, recording, tmp_path / "two", 2)
+@pytest.mark.parametrize("pieces", [PLAIN, SHARED], ids=["plain", "shared"])
+def test_two_processes_equal_one(base, recording, tmp_path, pieces):
+    rows, weights = run(base, recording, tmp_path / "one", 1, pieces)
+    rows_of_two, weights_of_two = run(base, recording, tmp_path / "two", 2, pieces)
     for one, two in zip(rows, rows_of_two, strict=True):
         # 9 rollouts on 2 processes: 5 and 4, so one process repeats a rollout, which must not count.
         assert one["tokens"] == two["tokens"] and one["reward"] == two["reward"]
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-6)
         assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+        assert two["kl"] == pytest.approx(one["kl"], abs=1e-6)
     # The second step's rollouts are older than the weights: their old log-probs were computed again.
     assert "stale_rollouts" not in rows[0] and rows[1]["stale_rollouts"] > 0
     base_weights = load_file(base / "model.safetensors")
@@ -76,3 +88,40 @@ def test_two_processes_equal_one(base, recording, tmp_path):
     for name, tensor in weights.items():
         # AdamW's first steps have the size of lr whatever the gradient, so rounding may show at 1e-3 of that.
         torch.testing.assert_close(weights_of_two[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+AVERAGE = """
+import os, sys, torch, torch.distributed as dist
+from pathlib import Path
+from factory.stages.models.load import load
+from factory.stages.rl.logprobs import MovingReference
+
+dist.init_process_group("gloo")
+reference = MovingReference(load(Path(sys.argv[1]), precision="fp32"), decay=0.5, every=1)
+held = reference.state_dict()["average"]
+assert bool(held) == (dist.get_rank() == 0), "the main process alone holds it in the checkpoint"
+reference.load_state_dict({"average": {name: torch.full_like(one, 3.0) for name, one in held.items()}})
+with reference.model(torch.device("cpu")) as model:
+    assert all((p == 3.0).all() for p in model.parameters() if p.requires_grad)
+dist.destroy_process_group()
+"""
+
+
+def test_every_process_takes_the_average_of_the_main_one_from_a_checkpoint(base):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = os.pathsep.join(os.path.abspath(p) for p in sys.path if p or p == "")
+    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AVERAGE, str(base)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=common | {"RANK": str(rank), "WORLD_SIZE": "2"},
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output.decode()[-3000:]

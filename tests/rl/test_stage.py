@@ -77,7 +77,17 @@ RESUMABLE = {
     "updates": {"updates_per_rollout": 2, "minibatches": 2},
     "kl": {"pieces": {"kl": {"k3": {"coef": 0.1}}}},
     "kl_in_reward": {"pieces": {"kl": {"k1": {"coef": 0.1, "place": "reward"}}}},
+    "adaptive_kl": {"pieces": {"kl": {"k3": {"coef": 0.1}}, "kl_schedule": {"adaptive": {"target": 1e-3, "horizon": 64.0}}}},
+    "mirror_descent": {"pieces": {"loss": {"mirror_descent": {"tau": 0.1}}, "advantage": "group_mean"}, "updates_per_rollout": 2},
+    # Buffers. Small steps, so that no prompt is solved for good and queues keep something to give.
+    "exgrpo": {"preset": "exgrpo", "optim": {"lr": 1e-4}, "pieces": {"inject": {"exgrpo": {"start_rate": 0.05}}}},
+    "ssr": {"preset": "ssb_like", "group_size": 2, "optim": {"lr": 1e-4}},
+    "arpo": {"preset": "arpo", "group_size": 2, "optim": {"lr": 1e-5}},
 }
+
+
+REPLAYED = {"exgrpo": "exgrpo/replayed", "ssr": "ssr/replayed", "arpo": "arpo/replayed"}
+"""The figure that shows that a buffer gave something after the resume."""
 
 
 @pytest.mark.parametrize("name", RESUMABLE)
@@ -90,6 +100,9 @@ def test_resumed_run_equals_uninterrupted_run(run_stage, name):
     assert 0 < len(rest) < 5, "it must have gone on from a checkpoint"
     for key in ("step", "loss", "reward", "grad_norm"):
         assert [row.get(key) for row in rest] == [row.get(key) for row in rows[-len(rest) :]]
+    if name in REPLAYED:
+        figures = [row[REPLAYED[name]] for row in rest]
+        assert any(figures) and figures == [row[REPLAYED[name]] for row in rows[-len(rest) :]]
     one, other = weights(whole), weights(cut)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert (whole / "rollouts.jsonl").read_text() == (cut / "rollouts.jsonl").read_text()

@@ -71,13 +71,21 @@ def tokens_over(decode: Decode, ids: Sequence[int], start: int, end: int) -> ran
     a character may take several tokens. A token that writes the end of a mark and the beginning of the answer belongs to it.
     """
 
-    def length(num_tokens: int) -> int:
+    def whole(num_tokens: int) -> int:
         return len(decode(ids[:num_tokens]).rstrip(_CUT))
 
+    def begun(num_tokens: int) -> int:
+        text = decode(ids[:num_tokens])
+        return len(text.rstrip(_CUT)) + text.endswith(_CUT)
+
     counts = range(len(ids) + 1)
-    first = bisect_right(counts, start, key=length)
-    stop = bisect_left(counts, end, key=length)
-    return range(max(first - 1, 0), min(stop, len(ids)))
+    first = bisect_right(counts, start, key=begun) - 1
+    return range(max(first, 0), min(bisect_left(counts, end, key=whole), len(ids)))
+
+
+def last_turn(rollout: Rollout) -> int:
+    """Place of the first token after the last answer of an environment; 0 in a completion of one turn."""
+    return max((span.end for span in rollout.spans if span.role == "tool"), default=0)
 
 
 def tokens_before(decode: Decode, ids: Sequence[int], end: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from factory.errors import ConfigError
 from factory.stages.rl.context import StepContext
-from factory.stages.rl.pieces.decks import Decks
+from factory.stages.rl.pieces.decks import Decks, pick
 from factory.stages.rl.pieces.piece import piece
 from factory.stages.rl.pieces.tiers import TIERS, TierRule, check_ends, eligible_only, stage_of
 from factory.stages.rl.pool import PromptPool
@@ -35,7 +35,7 @@ class Curriculum:
     ends: list[float] = field(default_factory=list)
     """Where each stage ends, as shares of the run: [0.2, 0.5, 1]. Empty: equal parts (ours)."""
     keep_earlier: bool = False
-    """Stage k draws from all tiers up to k, not from tier k alone."""
+    """Stage k draws from all tiers up to k by their sizes, not from tier k alone."""
     easy_from: float = 1.0
     """Rates from here on are easy (MMedAgent-RL)."""
     hard_to: float = 0.0
@@ -64,12 +64,14 @@ class Curriculum:
         left = eligible_only(pool, sets)
         stage = stage_of(ctx.progress, len(self.tiers), self.ends)
         ctx.metrics["curriculum_stage"] = float(stage)
-        wanted = range(stage + 1) if self.keep_earlier else (stage,)
-        places = [place for tier in wanted for place in left.get(self.tiers[tier], ())]
-        if not places:
+        wanted = [
+            self.tiers[tier] for tier in (range(stage + 1) if self.keep_earlier else (stage,)) if left.get(self.tiers[tier])
+        ]
+        if not wanted:
             nearest = sorted(range(len(self.tiers)), key=lambda tier: (abs(tier - stage), -tier))
-            places = next(found for tier in nearest if (found := left.get(self.tiers[tier])))
-        return self._decks.deal(ctx, {"stage": places}, lambda rng, heaps: "stage", num)
+            wanted = [next(self.tiers[tier] for tier in nearest if left.get(self.tiers[tier]))]
+        sizes = {tier: float(len(left[tier])) for tier in wanted}
+        return self._decks.deal(ctx, {tier: left[tier] for tier in wanted}, lambda rng, heaps: pick(rng, sizes), num)
 
     def state_dict(self) -> dict[str, Any]:
         """Draws per prompt."""

@@ -14,12 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from factory.contracts import Message, Sample
+from factory.contracts import Sample
 from factory.rewards.formats import AnswerForm, Shape, parse, shape_named
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.pieces.piece import piece
 from factory.stages.rl.rollouts import Rollout
-from factory.stages.rl.transcript import turns
 
 HEADING = "Form of the reply, in place of any form asked for before:"
 """First line of every instruction; the last paragraph of a prompt that begins with it is ours."""
@@ -29,7 +28,8 @@ FORM = "form"
 KEPT = "kept"
 
 _INSTRUCTION = re.compile(rf"(?:\n\n|\A){re.escape(HEADING)}\n.*\Z", re.DOTALL)
-_PACK_MARK = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+PACK_MARK = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+"""A mark that stands for reasoning or answer; it must not occur inside a block."""
 
 
 def instructed(sample: Sample, instruction: str) -> Sample:
@@ -43,8 +43,6 @@ def instructed(sample: Sample, instruction: str) -> Sample:
         place = 0 if bare and bare[0].role == "system" else (places[-1] if places else len(bare) - 1)
         text = bare[place].content
         bare[place] = replace(bare[place], content=f"{text}{chr(10) * 2 if text else ''}{HEADING}\n{instruction}")
-    elif bare and bare[0] == Message("system", "") and sample.messages[0].content:
-        bare = bare[1:]
     return replace(sample, messages=tuple(bare))
 
 
@@ -63,7 +61,7 @@ def read_blocks(text: str, names: Sequence[str]) -> dict[str, str]:
     empty = [name for name in names if not found[name].strip()]
     if not fault and empty:
         fault = f"<{empty[0]}> is empty"
-    if not fault and any(_PACK_MARK.search(content) for content in found.values()):
+    if not fault and any(PACK_MARK.search(content) for content in found.values()):
         fault = "a mark of reasoning or answer inside a block"
     return {FORM: fault} if fault else {**{name: content.strip() for name, content in found.items()}, FORM: KEPT}
 
@@ -84,7 +82,9 @@ def written(shape: Shape, thinking: str, answer: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Format:
+class Format:
+    """What all formats here share."""
+
     pack_shape: str = "think_answer"
     """Form that the pack's verifiers read, a name of `factory.rewards.formats.SHAPES`."""
 
@@ -107,18 +107,23 @@ class _Format:
         """All that stands before the answer, as the pack's verifiers shall see it."""
         return "\n".join(content for name, content in fields.items() if name not in (FORM, "answer"))
 
+    def answering(self, text: str) -> str:
+        """The part of the completion in which the answer stands."""
+        return text
+
     def judged(self, text: str) -> str:
         """What the pack's verifiers are handed."""
         fields, shape = self.read(text), shape_named(self.pack_shape)
         if fields[FORM] == KEPT:
             return written(shape, self.reasoning(fields), fields["answer"])
-        answer = parse(text, "think_answer").answer
-        return text if answer is None else written(shape, "", answer)
+        part = self.answering(text)
+        answer = parse(part, "think_answer").answer
+        return part if answer is None else written(shape, "", answer)
 
 
 @dataclass(frozen=True)
-class _Blocks(_Format):
-    """Formats that are one list of blocks."""
+class Blocks(Format):
+    """A format that is one list of blocks."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
@@ -126,9 +131,11 @@ class _Blocks(_Format):
         raise NotImplementedError
 
     def instruction(self) -> str:
+        """One line for each block."""
         return "\n".join(f"<{name}>{told}</{name}>" for name, told in self.blocks.items()) + "\nand nothing else."
 
     def read(self, text: str) -> Mapping[str, str]:
+        """See `read_blocks`."""
         return read_blocks(text, list(self.blocks))
 
 
@@ -138,12 +145,12 @@ _ANSWER = {"answer": "the final answer only"}
 
 @piece("format", "think_answer", formula="<think>..</think><answer>..</answer>", source="DeepSeek-R1, arXiv 2501.12948")
 @dataclass(frozen=True)
-class ThinkAnswer(_Blocks):
+class ThinkAnswer(Blocks):
     """Reasoning, then the answer. A prompt that already names both tags is left as it is."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
-        """See `_Blocks`."""
+        """See `Blocks`."""
         return _THINK | _ANSWER
 
     def render(self, sample: Sample) -> Sample:
@@ -162,142 +169,75 @@ class ThinkAnswer(_Blocks):
     source="Visionary-R1, arXiv 2505.14677",
 )  # fmt: skip
 @dataclass(frozen=True)
-class CaptionReasonAnswer(_Blocks):
+class CaptionReasonAnswer(Blocks):
     """Say what the image shows before reasoning about it, so that no answer is guessed from the question alone."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
-        """See `_Blocks`."""
+        """See `Blocks`."""
         told = "a description of the image with every detail that the question may need"
         return {"info": told} | _THINK | _ANSWER
 
 
-@piece("format", "satori", formula="<caption>..</caption><bbox>..</bbox><answer>..</answer>", source="SATORI-R1, arXiv 2505.19094")
+@piece(
+    "format", "satori", formula="<caption>..</caption><bbox>..</bbox><answer>..</answer>", source="SATORI-R1, arXiv 2505.19094"
+)
 @dataclass(frozen=True)
-class Satori(_Blocks):
+class Satori(Blocks):
     """Describe, point, answer: three steps that can each be verified."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
-        """See `_Blocks`."""
+        """See `Blocks`."""
         told = "a description of the image"
         return {"caption": told, "bbox": "[x1, y1, x2, y2] of each region that matters, in pixels"} | _ANSWER
 
 
-@piece("format", "observe", formula="<observe>..</observe><think>..</think><answer>..</answer>", source="Observe-R1, arXiv 2506.16432")
+@piece(
+    "format",
+    "observe",
+    formula="<observe>..</observe><think>..</think><answer>..</answer>",
+    source="Observe-R1, arXiv 2505.12432",
+)
 @dataclass(frozen=True)
-class Observe(_Blocks):
+class Observe(Blocks):
     """Look first."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
-        """See `_Blocks`."""
+        """See `Blocks`."""
         return {"observe": "what you see that matters for the question"} | _THINK | _ANSWER
 
 
-@piece("format", "context", formula="<context>..</context><think>..</think><answer>..</answer>", source="HumanOmniV2, arXiv 2506.21277")
+@piece(
+    "format",
+    "context",
+    formula="<context>..</context><think>..</think><answer>..</answer>",
+    source="HumanOmniV2, arXiv 2506.21277",
+)
 @dataclass(frozen=True)
-class Context(_Blocks):
+class Context(Blocks):
     """Sum up all of the context before reasoning."""
 
     @property
     def blocks(self) -> Mapping[str, str]:
-        """See `_Blocks`."""
+        """See `Blocks`."""
         return {"context": "a summary of everything that is given"} | _THINK | _ANSWER
 
 
 @piece("format", "no_thinking", formula="the answer alone, without any mark", source="CLS-RL / No-Thinking-RL, arXiv 2503.16188")
 @dataclass(frozen=True)
-class NoThinking(_Format):
+class NoThinking(Format):
     """The whole completion is the answer."""
 
     def instruction(self) -> str:
+        """One sentence."""
         return "Write the answer alone: no reasoning, no tags, no other word."
 
     def read(self, text: str) -> Mapping[str, str]:
-        fault = "nothing was answered" if not text.strip() else "a tag in a bare answer" if _PACK_MARK.search(text) else ""
+        """`answer`, the whole text, when it has no tag in it."""
+        fault = "nothing was answered" if not text.strip() else "a tag in a bare answer" if PACK_MARK.search(text) else ""
         return {FORM: fault} if fault else {"answer": text.strip(), FORM: KEPT}
-
-
-@piece(
-    "format", "two_pass", formula="<think>..</think><answer>..</answer><reflection>..</reflection><think>..</think><answer>..</answer>",
-    source="SRPO, arXiv 2506.01713",
-)  # fmt: skip
-@dataclass(frozen=True)
-class TwoPass(_Format):
-    """Answer, look back on it, answer again. Verifiers read the second answer."""
-
-    def instruction(self) -> str:
-        first = "<think>your reasoning, step by step</think>\n<answer>your first answer only</answer>"
-        second = "<think>your reasoning once more</think>\n<answer>the final answer only</answer>"
-        return f"{first}\n<reflection>what is right and what is wrong above</reflection>\n{second}\nand nothing else."
-
-    def read(self, text: str) -> Mapping[str, str]:
-        found = parse(text, _REFLECTION)
-        if not found.well_formed:
-            return {FORM: found.reason}
-        before, _, rest = text.partition("<reflection>")
-        first, second = read_blocks(before, _PASS), read_blocks(rest.partition("</reflection>")[2], _PASS)
-        faults = [f"{name} pass: {one[FORM]}" for name, one in (("first", first), ("second", second)) if one[FORM] != KEPT]
-        if faults or _PACK_MARK.search(found.answer or ""):
-            return {FORM: faults[0] if faults else "a mark of reasoning or answer inside the reflection"}
-        return {
-            "first_think": first["think"], "first_answer": first["answer"], "reflection": found.answer or "",
-            "think": second["think"], "answer": second["answer"], FORM: KEPT,
-        }  # fmt: skip
-
-
-_PASS = ("think", "answer")
-_REFLECTION = Shape(
-    "reflection", AnswerForm.tags, thinking=None, needs_thinking=False, answers=(("<reflection>", "</reflection>"),), is_whole=False
-)
-
-
-@piece("format", "zoom", formula="<think>..</think><zoom>{box}</zoom>, ..., <think>..</think><answer>..</answer>",
-       source="DeepEyes, arXiv 2505.14362; two fixed rounds: MGPO, arXiv 2507.05920")  # fmt: skip
-@dataclass(frozen=True)
-class ZoomFormat(_Format):
-    """Turns that ask for a part of the image, then the turn that answers. Needs `hook.zoom` to have its calls answered.
-
-    The completion is a transcript; verifiers read its last turn.
-    """
-
-    must_zoom: bool = False
-    """The first turn has to be a call, because models do not zoom on their own (MGPO)."""
-    unit: str = "pixel"
-    """Of the boxes: `pixel` of the image as it was given, or `thousandth` of its width and height. As in `hook.zoom`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.unit not in UNITS:
-            raise ValueError(f"unit={self.unit!r} is not known. Choose {' or '.join(UNITS)}.")
-
-    def instruction(self) -> str:
-        when = "Your first turn must look closer" if self.must_zoom else "In any turn you may look closer"
-        box = "x to the right and y down, in " + ("pixels" if self.unit == "pixel" else "thousandths of width and height")
-        return (
-            f'{when} at a part of an image:\n<think>your reasoning</think>\n<zoom>{{"image": 1, "bbox": [x1, y1, x2, y2]}}</zoom>\n'
-            f"with {box}; then the turn ends and the part is shown to you. In the last turn:\n"
-            "<think>your reasoning, step by step</think>\n<answer>the final answer only</answer>\nand nothing else."
-        )
-
-    def read(self, text: str) -> Mapping[str, str]:
-        *calls, last = turns(text)
-        found = read_blocks(last, _PASS)
-        faults = [one[FORM] for one in (read_blocks(call, ("think", "zoom")) for call in calls) if one[FORM] != KEPT]
-        fault = found[FORM] if found[FORM] != KEPT else faults[0] if faults else ""
-        if not fault and self.must_zoom and not calls:
-            fault = "the first turn is no <zoom> call"
-        return {FORM: fault} if fault else {**found, "calls": str(len(calls))}
-
-    def reasoning(self, fields: Mapping[str, str]) -> str:
-        return fields["think"]
-
-    def judged(self, text: str) -> str:
-        return super().judged(text) if self.read(text)[FORM] == KEPT else super().judged(turns(text)[-1])
-
-
-UNITS = ("pixel", "thousandth")
 
 
 @piece(

@@ -107,7 +107,7 @@ class VlCogitoLength:
 
 @piece(
     "group_reward", "shortest_bonus", formula="+bonus for the shortest right rollout, if longer than min_length",
-    source="Observe-R1, arXiv 2506.16232 (released code)",
+    source="Observe-R1, arXiv 2505.12432 (released code)",
     caveat="the code gives the bonus to rollout 0 of an all-wrong group; here nobody gets it. Equally short ones all get it",
 )  # fmt: skip
 @dataclass(frozen=True)

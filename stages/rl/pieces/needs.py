@@ -23,7 +23,7 @@ NEEDS: dict[str, Need] = {
     "ref_logprobs": Need(
         1.0, 1.0, "reference log-probs cost one forward per trained token and, without an adapter, a frozen copy of the weights"
     ),
-    "ema_reference": Need(0.0, 1.0, "a moving-average reference keeps its own copy of the trained weights, also in checkpoints"),
+    "ema_reference": Need(0.0, 1.0, "a moving-average reference keeps its own fp32 copy of the trained weights, also in checkpoints"),
     "entropy": Need(0.0, 0.0, "the entropy of each position keeps a second vocabulary-wide tensor per token"),
     "current_logprobs": Need(
         1.0, 0.0, "log-probs right before each optimiser step cost one forward per trained token, unless it is the first one"
@@ -35,6 +35,7 @@ NEEDS: dict[str, Need] = {
     "demonstrations": Need(0.0, 0.0, "worked responses for the training samples (the pack's lessons, or a file)"),
     "second_policy": Need(0.0, 1.0, "another local model generates or scores text; it is loaded beside the policy"),
     "more_generation": Need(0.0, 0.0, "the policy generates more text after the first completion"),
+    "more_verification": Need(0.0, 0.0, "completions that a piece changed or took apart are verified a second time"),
     "judge_part": Need(0.0, 0.0, "a verifier or judge of the pack whose score the piece reads, named by a setting"),
     "token_scores": Need(0.0, 1.0, "a token reward model, trained beside the policy"),
 }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory.contracts import Sample
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.pieces.answer_text import tokens_before
 from factory.stages.rl.pieces.piece import piece
-from factory.stages.rl.rollouts import Group, Rollout
+from factory.stages.rl.rollouts import Group, Rollout, copied
 
 ACCURACY = {(True, True): 0.75, (False, True): 1.0, (True, False): -0.25, (False, False): 0.0}
 """(first answer right, second answer right) -> reward."""
@@ -25,6 +25,15 @@ def first_pass_end(text: str, closes: str) -> int | None:
     if first < 0 or text.find(closes, first + len(closes)) < 0:
         return None
     return first + len(closes)
+
+
+def two_passes(text: str, opens: str, closes: str) -> tuple[str, str] | None:
+    """The texts of the two passes (what stands between belongs to neither); None without two answers."""
+    end = first_pass_end(text, closes)
+    if end is None:
+        return None
+    start = text.find(opens, end)
+    return text[:end], text[start if start >= 0 else end :]
 
 
 def two_pass_length(length: int, first: int, weight: float = 0.1) -> float:
@@ -59,23 +68,43 @@ class SrpoLength:
 
 
 @piece(
-    "hook", "srpo_accuracy", formula="right-right 0.75, wrong-right 1, right-wrong -0.25, wrong-wrong 0, times weight; in place of the value",
-    source="SRPO, arXiv 2506.01713", needs={"more_verification"},
-    caveat="a completion without two answers keeps the mixture's value; the rest of the reward (format) is added by other pieces",
+    "hook", "srpo_accuracy",
+    formula="weight x (right-right 0.75, wrong-right 1, right-wrong -0.25, wrong-wrong 0), in place of the mixture's value",
+    source="SRPO, arXiv 2506.01713",
+    caveat="the source does not say what a completion without two answers earns; here it is 0",
 )  # fmt: skip
 @dataclass(frozen=True)
 class SrpoAccuracy:
-    """Replaces the value by what two answers are worth; the first one is verified on its own."""
+    """Verifies both answers on their own, and pays for mending a wrong one most. A group's `right` is the second answer's."""
 
     weight: float = 0.5
-    """Reward units of accuracy in the source's sum; the format has 0.5, too."""
+    """Reward units of accuracy in the source's sum, whose other half is the format."""
+    opens: str = "<think>"
+    """The mark that begins a pass."""
     closes: str = "</answer>"
     """The mark that ends an answer."""
     when = "after_reward"
 
     def __post_init__(self) -> None:
-        if self.weight <= 0 or not self.closes:
-            raise ValueError("weight must be above 0 and closes a text.")
+        if self.weight <= 0 or not self.closes or not self.opens:
+            raise ValueError("weight must be above 0, opens and closes texts.")
 
     def apply(self, ctx: StepContext, groups: Sequence[Group]) -> None:
-        """Set `outcome` of this process's two-pass rollouts; one whose first answer cannot be verified is left as it is."""
+        """Set `outcome` and `right` of every rollout; one with an answer that cannot be verified is masked."""
+        assert ctx.services is not None, "a run has services"
+        passes: list[tuple[Rollout, tuple[Sample, Rollout], tuple[Sample, Rollout]]] = []
+        for group in groups:
+            for rollout in group.rollouts:
+                texts = two_passes(rollout.text, self.opens, self.closes)
+                if texts is None:
+                    rollout.outcome, rollout.right = 0.0, False
+                else:
+                    first, second = (replace(copied(rollout), text=text) for text in texts)
+                    passes.append((rollout, (group.sample, first), (group.sample, second)))
+        ctx.services.verify([pair for _, first, second in passes for pair in (first, second)])
+        for rollout, (_, first), (_, second) in passes:
+            rollout.right = second.right
+            if first.is_masked or second.is_masked:
+                rollout.reward = first.reward if first.is_masked else second.reward
+            else:
+                rollout.outcome = self.weight * ACCURACY[first.right, second.right]

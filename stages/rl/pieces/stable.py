@@ -76,7 +76,9 @@ class AdvantageFilter:
         live = [rollout for group in groups for rollout in group.live()]
         rows = [rollout.per_token_advantages() for rollout in live]
         trained = [rollout.trained() for rollout in live]
-        counted = [a for row, mask in zip(rows, trained, strict=True) for a, m in zip(row, mask, strict=True) if m and self._sane(a)]
+        counted = [
+            a for row, mask in zip(rows, trained, strict=True) for a, m in zip(row, mask, strict=True) if m and self._sane(a)
+        ]
         mean = math.fsum(counted) / len(counted) if counted else 0.0
         squares = math.fsum((a - mean) ** 2 for a in counted)
         scale = math.sqrt(squares / max(len(counted) - 1, 1) + VARIANCE_EPS)
