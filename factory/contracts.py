@@ -279,6 +279,8 @@ class ModelFacts:
     vocab_size: int
     context: int
     tokens_per_image: int = 0
+    is_moe: bool = False
+    """A mixture-of-experts model."""
 
 
 @dataclass(frozen=True)

@@ -9,37 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.data.rows import RowFault
+from factory.rewards.answers import LETTERS, split_options
 
-LETTERS = "ABCDEFGHIJ"
-_MARKER = re.compile(r"(?:(?<=\s)|^)(?:\(([A-J])\)|([A-J])[.):])(?=\s|$)\s*")
-"""`A.`, `A)`, `A:` or `(A)` at the start of a word and followed by white space."""
-_GLUED = re.compile(r"(?:(?<=\n)|^)[ \t]*(?:\(([A-J])\)|([A-J])[.):])\s*")
-"""The same at the start of a line, where `A.adenoma` without a space is an option too."""
+__all__ = ["LETTERS", "check_options", "parse_options", "render_options", "resolve_answer", "split_options"]
+
 _LETTERED = re.compile(r"^\s*(?:\(([A-J])\)|([A-J])[.):])\s*(.*)$", re.DOTALL)
-
-
-def split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """Split a prompt into its question and the options it ends with.
-
-    Options begin with `A.`, `A)`, `A:` or `(A)`, run on without a gap, and are parted by spaces, line breaks or a literal
-    ` /n ` (Patho-R1's demo prompt). The last run that begins with A and has two or more options counts, so that "Fig. A."
-    in the question does no harm.
-
-    Returns:
-        (question, option texts without letters); no options when there is no such run.
-    """
-    text = re.sub(r"\s*/n(?=\s|$)\s*", "\n", text)
-    for pattern in (_MARKER, _GLUED):
-        marks = [(match.group(1) or match.group(2), match.start(), match.end()) for match in pattern.finditer(text)]
-        for first in reversed([i for i, mark in enumerate(marks) if mark[0] == "A"]):
-            run = [marks[first]]
-            for mark in marks[first + 1 :]:
-                if len(run) < len(LETTERS) and mark[0] == LETTERS[len(run)]:
-                    run.append(mark)
-            if len(run) >= 2:
-                ends = [mark[1] for mark in run[1:]] + [len(text)]
-                return text[: run[0][1]].strip(), tuple(text[mark[2] : end].strip() for mark, end in zip(run, ends, strict=True))
-    return text.strip(), ()
 
 
 def parse_options(value: Any) -> tuple[str, ...]:

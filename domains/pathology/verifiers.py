@@ -21,7 +21,6 @@ import yaml
 
 from factory.contracts import Sample, Status, Verdict, Verifier
 from factory.errors import PluginError
-from factory.rewards.answers import normalise, options_of
 from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, ReasoningLength, RegionIoU
 
 VERSION = "1"
@@ -77,35 +76,12 @@ class LengthOfSample:
 
 
 @dataclass(frozen=True)
-class LenientLetter:
-    """OptionLetter that also reads bare answers, but not a copied list of options (whose last line would pass for an answer)."""
-
-    name: str = "letter"
-    version: str = VERSION
-    reader: OptionLetter = field(default_factory=lambda: OptionLetter(name="letter", mode="lenient"))
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Raises ValueError when the sample's options or reference are faulty."""
-        verdict = self.reader(completion, sample)
-        lines = {normalise(line) for line in completion.splitlines()}
-        options = options_of(sample.meta["options"]).items()
-        copied = [
-            letter for letter, text in options if lines & {normalise(f"{letter}{mark} {text}") for mark in ("", ".", ")", ":")}
-        ]
-        if len(copied) < 2:
-            return verdict
-        return Verdict(
-            0.0, Status.unparsable, f"the options {', '.join(copied)} are listed, none is chosen; want {sample.reference!r}"
-        )
-
-
-@dataclass(frozen=True)
 class ByTask:
     """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
 
     name: str
     routes: Mapping[str, Verifier]
-    version: str = VERSION
+    version: str = "2"
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """The routed verifier's verdict."""
@@ -127,7 +103,7 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
     closed = ClosedAnswer(name="closed", synonyms=synonyms())
     region = RegionIoU(name="region")
     lenient: dict[str, Verifier] = {
-        "letter": LenientLetter(),
+        "letter": replace(letter, mode="lenient"),
         "closed": replace(closed, mode="lenient"),
         "region": replace(region, mode="lenient", is_binary=True),
     }

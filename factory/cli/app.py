@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import factory
-from factory.cli import build, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan
+from factory.cli import build, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan, verify
 from factory.errors import FactoryError, Interrupted
 
 INTERNAL_ERROR = 70
@@ -54,6 +54,7 @@ app = typer.Typer(
 app.command("build")(build.build)
 app.command("plan")(plan.plan)
 app.command("eval")(evaluate.evaluate)
+app.command("verify")(verify.verify)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(domains.app, name="domains")

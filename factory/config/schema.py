@@ -169,6 +169,10 @@ class BuildConfig:
     mixture: dict[str, dict[str, float]] = field(default_factory=dict)
     """Overrides of the pack's mixture: task -> verifier -> weight."""
     pool: PoolConfig = field(default_factory=PoolConfig)
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Judges and reward models by name, for use in `mixture`; settings: `factory.rewards.judges.settings.JudgeSettings`."""
+    watch: dict[str, Any] = field(default_factory=dict)
+    """How verifiers are watched during RL; settings: `factory.rewards.watch.WatchSettings`."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     stages: dict[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -147,7 +148,7 @@ def _check_base(config: BuildConfig, chain: Provenance) -> None:
 
 def _check_mixture(config: BuildConfig, chain: Provenance, manifest: Manifest) -> None:
     for task, weights in config.mixture.items():
-        if task not in manifest.tasks:
+        if not any(fnmatchcase(task, known) or fnmatchcase(known, task) for known in manifest.tasks):
             raise ConfigError(
                 f"{_at(chain, ('mixture', task))}mixture.{task}: the pack {manifest.name} has no task '{task}'."
                 f"{near_miss(task, manifest.tasks)} Tasks: {', '.join(manifest.tasks) or 'none'}."

@@ -33,47 +33,49 @@ def normalise(text: str) -> str:
 
 # --- options ------------------------------------------------------------------------------------------------------------
 
-_LINE_BREAK = re.compile(r"\n|(?:(?<=\s)|^)/n\b")
-_LINE_OPTION = re.compile(r"\s*\(?([A-Z])[.):]\s*(\S.*)?$", re.DOTALL)
-_INLINE_OPTION = re.compile(r"(?<![\w(])\(?([A-Z])[.):](?=\s)|(?<!\w)\(([A-Z])\)")
+LETTERS = "ABCDEFGHIJ"
+"""Letters that mark options in running text."""
+_MARKER = re.compile(r"(?:(?<=\s)|^)(?:\(([A-J])\)|([A-J])[.):])(?=\s|$)\s*")
+"""`A.`, `A)`, `A:` or `(A)` at the start of a word and followed by white space."""
+_GLUED = re.compile(r"(?:(?<=\n)|^)[ \t]*(?:\(([A-J])\)|([A-J])[.):])\s*")
+"""The same at the start of a line, where `A.adenoma` without a space is an option too."""
 
 
-def split_options(text: str) -> tuple[str, dict[str, str]]:
-    """Split a question into its stem and its options {letter: text}; no options found gives an empty dict.
+def split_options(text: str) -> tuple[str, tuple[str, ...]]:
+    """Split a prompt into its question and the options it ends with.
 
-    Understands `A.`, `A)`, `A:` and `(A)`, one per line, after a literal ` /n ` (Patho-R1's prompts), or all on one line.
-    Letters must run A, B, C ... without a gap; a mark out of turn ("hepatitis C. Acute") belongs to the text around it.
+    Options begin with `A.`, `A)`, `A:` or `(A)`, run on without a gap, and are parted by spaces, line breaks or a literal
+    ` /n ` (Patho-R1's demo prompt). The last run that begins with A and has two or more options counts, so that "Fig. A."
+    in the question does no harm.
+
+    Returns:
+        (question, option texts without letters); no options when there is no such run.
     """
-    pieces = _LINE_BREAK.split(text)
-    options: dict[str, str] = {}
-    stem: list[str] = []
-    for piece in pieces:
-        hit = _LINE_OPTION.match(piece)
-        if hit and hit.group(1) == _letter(len(options)):
-            options[hit.group(1)] = hit.group(2) or ""
-        elif options:
-            options[_letter(len(options) - 1)] += f" {piece}"
-        else:
-            stem.append(piece)
-    if len(options) < 2:
-        stem, options = _inline_options(" ".join(pieces))
-    return " ".join(" ".join(stem).split()), {letter: " ".join(value.split()) for letter, value in options.items()}
+    text = re.sub(r"/n(?=\s|$)[ \t]*", "\n", text)
+    for pattern in (_MARKER, _GLUED):
+        marks = [(match.group(1) or match.group(2), match.start(), match.end()) for match in pattern.finditer(text)]
+        run = _last_run(marks)
+        if run:
+            ends = [mark[1] for mark in run[1:]] + [len(text)]
+            return text[: run[0][1]].strip(), tuple(text[mark[2] : end].strip() for mark, end in zip(run, ends, strict=True))
+    return text.strip(), ()
+
+
+def _last_run(marks: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """The last run of marks A, B, C ... with two or more of them; marks out of turn are text. Linear: B must follow the A."""
+    last_b = next((i for i in range(len(marks) - 1, -1, -1) if marks[i][0] == "B"), None)
+    first = next((i for i in range((last_b or 0) - 1, -1, -1) if marks[i][0] == "A"), None) if last_b else None
+    if first is None:
+        return []
+    run = [marks[first]]
+    for mark in marks[first + 1 :]:
+        if len(run) < len(LETTERS) and mark[0] == LETTERS[len(run)]:
+            run.append(mark)
+    return run
 
 
 def _letter(index: int) -> str:
     return string.ascii_uppercase[index] if index < 26 else ""
-
-
-def _inline_options(text: str) -> tuple[list[str], dict[str, str]]:
-    marks: list[re.Match[str]] = []
-    for hit in _INLINE_OPTION.finditer(text):
-        if (hit.group(1) or hit.group(2)) == _letter(len(marks)):
-            marks.append(hit)
-    if len(marks) < 2:
-        return [text], {}
-    ends = [hit.start() for hit in marks[1:]] + [len(text)]
-    found = {_letter(i): text[hit.end() : end] for i, (hit, end) in enumerate(zip(marks, ends, strict=True))}
-    return [text[: marks[0].start()]], found
 
 
 def options_of(meta_options: Any) -> dict[str, str]:
@@ -174,17 +176,32 @@ def _short(text: str) -> str:
 def read_choice_anywhere(answer: str, options: Mapping[str, str]) -> Choice:
     """Lenient form: the whole text, else its first or last non-empty line, if no other line names another option.
 
-    So a copied list of options names none, though its last line alone would read as an answer.
+    Lines of a list of options (a letter with its text, where two or more options are listed anywhere) name none: neither a
+    copied question nor the end of one reads as an answer, and an answer below a copied list still does.
     """
     whole = read_choice(answer, options)
     lines = [line for line in answer.splitlines() if line.strip()]
     if whole.letter or len(lines) < 2:
         return whole
+    items = {letter: _list_item(letter, text) for letter, text in options.items()}
+    text = "\n".join(plain(line) for line in lines)
+    listed = [letter for letter, item in items.items() if item.search(text)]
+    if len(listed) > 1:
+        lines = [line for line in lines if not any(items[letter].fullmatch(plain(line)) for letter in listed)]
     named = [read_choice(line, options).letter for line in lines]
     letters = sorted({letter for letter in named if letter})
     if len(letters) > 1:
         return Choice(None, f"several options named: {', '.join(letters)}")
-    return Choice(letters[0]) if letters and (named[0] or named[-1]) else whole
+    if letters and (named[0] or named[-1]):
+        return Choice(letters[0])
+    return Choice(None, f"the options {', '.join(listed)} are listed, none is chosen") if len(listed) > 1 else whole
+
+
+def _list_item(letter: str, text: str) -> re.Pattern[str]:
+    """An option as it stands in a list: `B. text`, `(B) text`, `b: text`; without a mark only at the start of a line."""
+    shown = re.escape(plain(text))
+    marked = rf"(?<![^\W_])\(?{letter}\s?[.):]\)?\s?{shown}"
+    return re.compile(rf"(?:{marked}|^\s?{letter}\s{shown})(?![^\W_])[\s.,;]{{0,8}}", re.IGNORECASE | re.MULTILINE)
 
 
 # --- closed and exact answers -------------------------------------------------------------------------------------------

@@ -79,10 +79,11 @@ SHAPES: Mapping[str, Shape] = {
         ),
         Shape("timemaster", AnswerForm.tags, answers=(_tag("class"),), extras=(_tag("extension"),)),
         Shape("safework", AnswerForm.tail),
+        Shape("whole", AnswerForm.tail, thinking=None, needs_thinking=False),
     )
 }  # fmt: skip
 """The known shapes: pathology, Med-R1 and AlphaDrive `think_answer`; no-thinking variants `answer`; MedEvalKit and SSMR `boxed`;
-HuatuoGPT-o1 `huatuo`; BioReason `think_line`; ChemCoTBench `json`; the others carry their system's name."""
+HuatuoGPT-o1 `huatuo`; BioReason `think_line`; ChemCoTBench `json`; CLS-RL without thinking `whole` (the whole output is the answer); the others carry their system's name."""
 
 
 @dataclass(frozen=True, slots=True)

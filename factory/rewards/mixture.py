@@ -226,18 +226,24 @@ def _task_mix(
 
 def _check_judges(task: str, mix: TaskMix, caps: Mapping[str, float], keys: Mapping[str, str]) -> None:
     """A judge may not stand alone, gate, or weigh more than its cap."""
-    if not mix.judges:
-        return
-    judges = ", ".join(sorted(mix.judges))
     if mix.gate in caps:
         raise ConfigError(
             f"tasks.{task}.gate is the judge '{mix.gate}'; a gate must be a rule. Name a verifier of the pack, or null."
         )
+    if not mix.judges:
+        return
+    judges = ", ".join(sorted(mix.judges))
     if mix.judge_gate is None:
         raise ConfigError(
             f"task '{task}' is scored by {judges} alone; a judge counts only behind a rule. Add a verifier or a gate."
         )
     total = sum(mix.weights.values())
+    together, largest = sum(mix.weights[name] for name in mix.judges) / total, max(caps[name] for name in mix.judges)
+    if len(mix.judges) > 1 and together > largest + 1e-9:
+        raise ConfigError(
+            f"the judges {judges} have {together:.0%} of task '{task}' together; their largest weight_cap is {largest:.0%}. "
+            "Lower their weights: several judges fall for the same tricks."
+        )
     for name in sorted(mix.judges):
         share = mix.weights[name] / total
         if share > caps[name] + 1e-9:

@@ -4,6 +4,7 @@ A verdict depends on its own call only, whatever the order and number of workers
 after it has served other calls may have been spoilt by them, so the call that was running is tried once more, first and alone,
 in a fresh worker; so is a call that was too slow while threads or children of earlier calls were about. Batches are sized by
 time, and a worker gets the next one before it has finished; what waits behind a slow call is recalled when others are idle.
+While a call is beyond half of its limit there is one worker more, so that it keeps nobody waiting for as long as its limit.
 All workers are started by this one thread, because on Linux they die with the thread that started them.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import selectors
 import socket
 import threading
@@ -109,7 +111,7 @@ class Dispatcher(threading.Thread):
         self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         try:
             while not self._is_closing:
-                while len(self._workers) < self._config.workers:
+                while len(self._workers) < self._num_wanted():
                     self._start_worker()
                 self._hand_out()
                 self._wait()
@@ -151,12 +153,26 @@ class Dispatcher(threading.Thread):
         self._selector.unregister(worker.channel)
         return worker.kill(grace_s=grace_s)
 
+    def _slow_at(self, worker: WorkerProcess) -> float:
+        """When a worker counts as slow: half of the limit after its call began. Infinite without a call."""
+        return worker.running()[1] + self._config.timeout_s / 2 if worker.ready and worker.is_busy else math.inf
+
+    def _num_wanted(self) -> int:
+        """Workers; one more while one is slow, so that the others need not wait for its end and for its successor's start."""
+        now = time.monotonic()
+        return self._config.workers + any(self._slow_at(worker) <= now for worker in self._workers)
+
     # --- handing out ----------------------------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
+        num_free = self._num_wanted() - sum(worker.ready is not None and worker.is_busy for worker in self._workers)
         for worker in self._workers:
-            if worker.ready is None or worker.has_unsent or worker.recalled:
+            if worker.ready is None or worker.has_unsent or worker.recalled or not (self._queue or self._suspects):
                 continue
+            if not worker.is_busy:
+                if num_free <= 0:
+                    continue
+                num_free -= 1
             if self._suspects and worker.first is None:
                 self._send(worker, [self._suspects.popleft()])
             elif self._queue and self._may_take_more(worker):
@@ -198,8 +214,11 @@ class Dispatcher(threading.Thread):
         deadlines = [self._deadline(worker) for worker in busy]
         if len(busy) < len(self._workers):  # an idle worker may take over what waits behind a slow call
             deadlines += [max(worker.running()[1] + RECALL_S, now + 0.01) for worker in busy if len(worker.calls) > 1]
+        if len(self._workers) == self._config.workers:
+            deadlines += [self._slow_at(worker) for worker in busy if self._slow_at(worker) > now]
         # Rounded up, so that the deadline has passed when the wait is over.
-        timeout = max(0.0, min(deadlines) - now) + 0.002 if deadlines else None
+        end = min(deadlines, default=math.inf)
+        timeout = max(0.0, end - now) + 0.002 if end < math.inf else None
         if len(self._workers) < self._config.workers:
             timeout = 0.0
         for key, events in self._selector.select(timeout):

@@ -15,11 +15,13 @@ write what the user may read and write. What holds, and how far (`Isolation` nam
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import resource
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -145,16 +147,28 @@ def _keep_ids(uid: int, gid: int) -> None:
         print(f"the worker runs without an id map: {err}", file=sys.stderr)
 
 
-def first_process(descriptor: int) -> None:
+def first_process(descriptor: int, scratch: Path) -> None:
     """Go on as the first process of the new namespace. The process of before waits outside and ends as this one does.
 
-    Only the new process returns; the other gives up the socket `descriptor`.
+    Only the new process returns; the other gives up the socket `descriptor`. Should the pool be killed, it ends the namespace
+    and removes the folder `scratch`.
     """
     child = os.fork()
     if child == 0:
-        _die_with_creator()
+        _ask_for_signal(signal.SIGKILL)
         return
     os.close(descriptor)
+
+    def clear_up(*_: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        remove_tree(scratch)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, clear_up)
+    _ask_for_signal(signal.SIGTERM)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -165,17 +179,29 @@ def first_process(descriptor: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder in which a verifier may have forbidden that."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for parent, folders, _ in os.walk(folder):
+            for path in (parent, *(os.path.join(parent, name) for name in folders)):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def die_with_parent(parent_pid: int) -> None:
     """Be killed when the thread that started this process ends. Call after `isolate`, which would clear the setting."""
-    _die_with_creator()
+    _ask_for_signal(signal.SIGKILL)
     if os.getppid() != parent_pid:
         # The parent died between starting us and the line above.
         os._exit(1)
 
 
-def _die_with_creator() -> None:
+def _ask_for_signal(number: int) -> None:
+    """Get this signal when the thread that started this process ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def limit_resources(memory_mib: int, isolation: Isolation) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.contracts import Sample
+from factory.rewards.pool_isolation import remove_tree
 from factory.rewards.pool_progress import Progress
 from factory.rewards.pool_wire import MAX_REPLY, FrameReader, Ready, pack_frame
 
@@ -231,7 +232,7 @@ class WorkerProcess:
             self._descriptor = None
         if self.ready is None or self.ready.processes != "namespace":
             _kill_marked(self.mark)
-        _remove(self.scratch)
+        remove_tree(self.scratch)
         return code
 
     def _kill_inner(self) -> None:
@@ -261,17 +262,6 @@ def _kill_marked(mark: str) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
         except OSError:
             continue  # ended meanwhile, or not ours to look at
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder in which a verifier may have forbidden that."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for parent, folders, _ in os.walk(folder):
-            for path in (parent, *(os.path.join(parent, name) for name in folders)):
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe_exit(code: int) -> str:

@@ -44,6 +44,7 @@ class Upkeep:
         self._descriptors = (descriptor, 1, 2)
         self._folder = _getcwd()
         self._environ = dict(os.environ)
+        self._raw_environ = dict(_raw(os.environ))
         self._space = builtins.__dict__
         self._builtins = dict(self._space)
         self._path = list(sys.path)
@@ -72,7 +73,7 @@ class Upkeep:
     def _put_back(self) -> str:
         if _getcwd() != self._folder:
             _chdir(self._folder)
-        if os.environ != self._environ:
+        if _raw(os.environ) != self._raw_environ:
             os.environ.clear()
             os.environ.update(self._environ)
         if sys.path != self._path:
@@ -131,6 +132,11 @@ class Upkeep:
         if self.has_leftovers and _num_children() > MAX_LEFT:
             return "calls left child processes behind"
         return ""
+
+
+def _raw(environ: Any) -> Any:
+    """The bytes behind `os.environ`, whose own comparison decodes every variable; itself where there are none."""
+    return getattr(environ, "_data", environ)
 
 
 def _has_children() -> bool:

@@ -156,11 +156,11 @@ class Server:
 def main(argv: list[str]) -> int:
     """Entry point of the process."""
     descriptor, progress_descriptor, parent_pid, memory_mib = (int(text) for text in argv[:4])
-    may_use_network, scratch, pack = argv[4] == "network", argv[5], argv[6]
+    may_use_network, scratch, pack = argv[4] == "network", Path(argv[5]), argv[6]
     isolation, starts = isolate(allow_network=may_use_network)
     die_with_parent(parent_pid)
     if isolation.processes == "namespace":
-        first_process(descriptor)
+        first_process(descriptor, scratch)
     forbid_torch()
     progress = Progress(progress_descriptor)
     channel = socket.socket(fileno=descriptor)

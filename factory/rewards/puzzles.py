@@ -16,7 +16,7 @@ from factory.errors import ConfigError
 from factory.rewards.reader import AnswerReader, graded, one_of, share, unparsable
 
 MAX_NUMBERS = 400
-_NUMBERS = re.compile(r"[\[(]?\s*[-+]?\d{1,9}(?:\s*[,;\s]\s*[-+]?\d{1,9})*\s*[\])]?\.?")
+_NUMBERS = re.compile(r"[\[(]?\s*[-+]?\d{1,9}(?:\s*[,;\s]\s*[-+]?\d{1,9})*\s*[\])]?\.?", re.ASCII)
 
 
 def read_integers(text: str) -> list[int]:
@@ -24,7 +24,7 @@ def read_integers(text: str) -> list[int]:
     text = text.strip()
     if len(text) > 12 * MAX_NUMBERS or not _NUMBERS.fullmatch(text):
         raise ValueError(f"want whole numbers such as [3, 1, 2], got {text[:60]!r}")
-    found = [int(number) for number in re.findall(r"[-+]?\d+", text)]
+    found = [int(number) for number in re.findall(r"[-+]?\d+", text, re.ASCII)]
     if len(found) > MAX_NUMBERS:
         raise ValueError(f"{len(found)} numbers, more than {MAX_NUMBERS}")
     return found

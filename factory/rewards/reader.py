@@ -39,7 +39,7 @@ def unparsable(reason: str, want: str) -> Verdict:
 def one_of(owner: str, name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raises ConfigError unless a setting of a verifier is one of the allowed words."""
     if value not in allowed:
-        raise ConfigError(f"verifier '{owner}': {name} is {value!r}; want one of {', '.join(allowed)}.")
+        raise ConfigError(f"verifier '{owner}': {name} is {value!r}; want {' or '.join(map(repr, allowed))}.")
 
 
 def share(owner: str, name: str, value: float) -> None:

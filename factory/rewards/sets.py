@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from factory.contracts import Sample, Verdict
 from factory.errors import ConfigError
-from factory.rewards.answers import Synonyms, accepted, normalise
+from factory.rewards.answers import Synonyms, accepted
 from factory.rewards.reader import AnswerReader, graded, one_of, share, unparsable
 
 RULES = ("exact", "f1", "jaccard", "precision", "recall")

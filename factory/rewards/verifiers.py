@@ -27,6 +27,7 @@ from factory.rewards.length import DEFAULT_WINDOWS, Windows, check_windows, dist
 from factory.rewards.reader import VERSION, AnswerReader, judged, unparsable
 from factory.rewards.regions import check_box, iou, read_box
 
+
 @dataclass(frozen=True)
 class FormatVerifier:
     """1 when the completion keeps its shape, else 0. `shape` is a name of `formats.SHAPES`."""
@@ -47,6 +48,8 @@ class FormatVerifier:
 @dataclass(frozen=True)
 class OptionLetter(AnswerReader):
     """1 when the named option is the right one. Options: `sample.meta["options"]`; reference: the letter or the option's text."""
+
+    version: str = "2"
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Raises ValueError when the sample's options or reference are faulty."""
@@ -124,6 +127,7 @@ class ExactText(AnswerReader):
 class RegionIoU(AnswerReader):
     """Overlap of the answered box with the reference box (x1, y1, x2, y2); the score is the IoU, or 0/1 when `is_binary`."""
 
+    version: str = "2"
     threshold: float = 0.5
     """IoU from which the status is `ok`."""
     is_binary: bool = False

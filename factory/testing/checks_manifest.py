@@ -8,6 +8,7 @@ import re
 from factory.config.compose import compose
 from factory.config.layers import recipe_names
 from factory.errors import FactoryError
+from factory.rewards.routing import row_of
 from factory.testing.subject import ROLES, Subject, ensure
 
 SECTIONS = ("What it is for", "Not for", "Data and licences", "Inputs and shapes", "Rewards", "Results", "Commands")
@@ -118,7 +119,7 @@ def evals_are_valid(subject: Subject) -> None:
             ensure(e.verifier in verifiers, f"eval '{name}': there is no verifier '{e.verifier}'. Known: {', '.join(verifiers)}.")
         else:
             ensure(callable(e.probe), f"eval '{name}': a probe needs a function in probe=.")
-        unknown = [task for task in e.tasks if task not in subject.manifest.tasks]
+        unknown = [task for task in e.tasks if row_of(subject.manifest.tasks, task) is None]
         ensure(not unknown, f"eval '{name}': unknown tasks {', '.join(unknown)}. Known: {', '.join(subject.manifest.tasks)}.")
 
 

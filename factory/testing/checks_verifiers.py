@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from factory.contracts import Sample, Verdict
+from factory.testing.audit import by_task, check_fixtures, judge_here, search
 from factory.testing.subject import Subject, ensure, verdict_of
 
 TOLERANCE = 1e-6
@@ -29,7 +30,7 @@ def gold_earns_everything(subject: Subject) -> None:
 
 def gold_of_another_earns_little(subject: Subject) -> None:
     """The gold answer of another sample of the same task, with another reference, earns under 0.5 on average."""
-    for task, rows in _by_task(subject).items():
+    for task, rows in by_task(subject.golds()).items():
         values = [
             subject.judge(other, sample).value
             for (sample, _), (stranger, other) in zip(rows, rows[1:] + rows[:1], strict=True)
@@ -44,7 +45,7 @@ def gold_of_another_earns_little(subject: Subject) -> None:
 
 def any_text_gets_a_verdict(subject: Subject) -> None:
     """Any text (empty, long, broken tags, other scripts, NUL) gets a prompt verdict with a reason; never an exception."""
-    for rows in _by_task(subject).values():
+    for rows in by_task(subject.golds()).values():
         sample, gold = rows[0]
         for name, verifier in _of_task(subject, sample):
             for text in hostile_texts(gold):
@@ -79,42 +80,19 @@ def verdicts_do_not_remember(subject: Subject) -> None:
 
 
 def tricks_do_not_pay(subject: Subject) -> None:
-    """Tag stuffing, many answers, a copy of the prompt, and the answer in the reasoning alone earn under 0.5."""
-    for task, rows in _by_task(subject).items():
-        for sample, gold in rows[:8]:
-            others = list(dict.fromkeys(text for stranger, text in rows if stranger.reference != sample.reference))[:6]
-            for trick, text in tricks(sample, gold, others):
-                value = subject.judge(text, sample).value
-                ensure(value < 0.5, f"task '{task}': the trick '{trick}' earns {value:.2f} on {sample.id}: {text[:80]!r}.")
-
-
-def tricks(sample: Sample, gold: str, others: list[str]) -> Iterator[tuple[str, str]]:
-    """Named completions that hold the right answer without giving it."""
-    yield "empty", ""
-    yield "copy of the prompt", sample.text()
-    yield "copy of the prompt as the answer", f"<think>so</think><answer>{sample.text()}</answer>"
-    yield "answer in the reasoning only", f"<think>{gold}</think>"
-    yield "empty tags", "<think></think><answer></answer>" * 3
-    if others:
-        # In the middle, so that neither a first-wins nor a last-wins reader finds the right one by its place.
-        yield "many answers", "\n".join([*others, gold, *others])
+    """No wrong completion of the audit (`factory verify --audit`) earns its gate: stuffing, many answers, copies, look-alikes ..."""
+    report = search(subject.golds(), judge_here(subject), rounds=1, per_task=4)
+    found = [exploit for exploit in report.exploits if exploit.score is not None]  # failures have a check of their own
+    shown = "; ".join(exploit.told for exploit in found[:3])
+    ensure(not found, f"{len(found)} tricks pay. {shown}. Run: factory verify --audit --domain {subject}")
 
 
 def fixtures_are_reproduced(subject: Subject) -> None:
     """fixtures/completions.jsonl is reproduced: score to 1e-6, status, and a part of the reason."""
     verifiers = subject.pack.verifiers()
-    for row in subject.completions():
-        ensure(row.verifier in verifiers, f"{row.place}: there is no verifier '{row.verifier}'. Known: {', '.join(verifiers)}.")
-        verdict = verdict_of(verifiers[row.verifier], row.completion, row.case)
-        ensure(
-            abs(verdict.score - row.score) <= TOLERANCE,
-            f"{row.place}: scores {verdict.score:g}, the file says {row.score:g} ({row.why}).",
-        )
-        ensure(
-            verdict.status.value == row.status,
-            f"{row.place}: status {verdict.status.value}, the file says {row.status} ({row.why}).",
-        )
-        ensure(row.reason in verdict.reason, f"{row.place}: the reason is {verdict.reason!r}; it lacks {row.reason!r}.")
+    rows = check_fixtures(subject, lambda calls: [verdict_of(verifiers[name], text, sample) for text, sample, name in calls])
+    for row in rows:
+        ensure(not row["fault"], f"{row['place']}: {row['fault']}")
 
 
 def fixtures_cover_every_verifier(subject: Subject) -> None:
@@ -179,13 +157,6 @@ def hostile_texts(gold: str) -> Iterator[str]:
         yield rng.choice(
             (gold[:start] + gold[stop:], gold[:stop] + gold[start:], gold[::-1], gold[:start] + "\u202e" + gold[start:])
         )
-
-
-def _by_task(subject: Subject) -> dict[str, list[tuple[Sample, str]]]:
-    tasks: dict[str, list[tuple[Sample, str]]] = {}
-    for sample, gold in subject.golds():
-        tasks.setdefault(sample.task, []).append((sample, gold))
-    return tasks
 
 
 def _of_task(subject: Subject, sample: Sample):

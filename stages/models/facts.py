@@ -44,6 +44,7 @@ def model_facts(ref: str, modality: str = "") -> ModelFacts:
         ref=ref, modality=found, num_params=num_params(config), hidden_size=text["hidden_size"],
         num_layers=text["num_hidden_layers"],
         vocab_size=text["vocab_size"], context=text.get("max_position_embeddings", 32_768), tokens_per_image=tokens_per_image,
+        is_moe=any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")),
     )  # fmt: skip
 
 

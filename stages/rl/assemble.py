@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from factory.contracts import RunContext
-from factory.rewards.mixture import Mixture
-from factory.rewards.pool import VerifierPool
+from factory.rewards.judges.pool import scoring_pool
+from factory.rewards.judges.settings import build_mixture
+from factory.rewards.watch import make_watch
 from factory.stages.learner import Learner
 from factory.stages.models.load import load
 from factory.stages.rl.collector import Collector
@@ -35,7 +36,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     check(ctx.stage, config, chosen, ctx.build.get("launch") or {})
     found = training_prompts(config, ctx)
     prompts = make_pool(chosen, found)
-    mixture = Mixture(ctx.pack.manifest.tasks, ctx.build.get("mixture") or {}, known=ctx.pack.verifiers())
+    mixture = build_mixture(ctx.pack.manifest.tasks, ctx.build, known=ctx.pack.verifiers())
     check_parts(ctx.stage, chosen, mixture)
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     reference = make_reference(loaded, chosen)
@@ -44,10 +45,11 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation)
     sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
     try:
-        with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
+        with scoring_pool(ctx.domain, ctx.build, mixture, workdir=ctx.workdir) as pool:
             collector = Collector(
                 learner=learner, engine=engine, pool=pool, mixture=mixture, chosen=chosen, reference=reference,
                 sampling=sampling, seed=ctx.seed, context=learner.max_context,
+                watch=make_watch(ctx.build, ctx.domain, mixture) if learner.is_main else None,
             )  # fmt: skip
             services = RunServices(
                 learner, engine, reference, collector.prompt, collector.verify, sampling, ctx.seed, found.demonstrations,

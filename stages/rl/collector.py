@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from factory.contracts import Sample
 from factory.errors import DataError
+from factory.rewards.judges.pool import JudgedPool
 from factory.rewards.mixture import Mixture
 from factory.rewards.pool import VerifierPool
+from factory.rewards.watch import VerifierWatch
 from factory.stages.batches import share_of
 from factory.stages.rl.context import Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
@@ -38,7 +40,7 @@ class Collector:
 
     learner: Learner
     engine: RolloutEngine
-    pool: VerifierPool
+    pool: VerifierPool | JudgedPool
     mixture: Mixture
     chosen: Chosen
     sampling: Sampling
@@ -46,11 +48,15 @@ class Collector:
     seed: int
     context: int
     """Longest sequence the model takes, tokens."""
+    watch: VerifierWatch | None = None
+    """On the main process: flags verifiers whose reward rises while they are right less often."""
     _prompts: dict[str, Encoded] = field(default_factory=dict)
 
     def begin_step(self) -> None:
         """Forget the rendered prompts of the last step; images are large."""
         self._prompts.clear()
+        if isinstance(self.pool, JudgedPool):
+            self.pool.agreement.clear()
 
     def prompt(self, sample: Sample) -> Encoded:
         """The rendered prompt, made once per step. Raises DataError when there is no room to answer."""
@@ -85,6 +91,11 @@ class Collector:
         for reward in self.chosen.many("group_reward"):
             for group in groups:
                 reward.apply(ctx, group)
+        if isinstance(self.pool, JudgedPool):
+            ctx.metrics |= self.pool.figures()
+        if self.watch is not None:
+            rewards = (rollout.reward for group in groups for rollout in group.rollouts)
+            ctx.metrics |= self.watch.look(ctx.step, [reward for reward in rewards if reward is not None], self.pool)
         return groups
 
     def read(self, rollout: Rollout) -> None:
@@ -103,9 +114,7 @@ class Collector:
         form = self.chosen.one("format")
         return form.judged(text) if hasattr(form, "judged") else text
 
-    def _hooked(
-        self, ctx: StepContext, when: str, samples: dict[int, Sample], rollouts: Iterable[Rollout]
-    ) -> Iterable[Rollout]:
+    def _hooked(self, ctx: StepContext, when: str, samples: dict[int, Sample], rollouts: Iterable[Rollout]) -> Iterable[Rollout]:
         """Let the hooks of one moment change this process's rollouts. Without any, rollouts keep streaming."""
         hooks = [hook for hook in self.chosen.many("hook") if hook.when == when]
         if not hooks:
@@ -124,7 +133,9 @@ class Collector:
         for rollout in rollouts:
             sample = samples[rollout.place]
             waiting[rollout.place, rollout.index] = rollout
-            self.pool.submit((rollout.place, rollout.index), self._judged(rollout.text), sample, self.mixture.verifiers_for(sample.task))
+            self.pool.submit(
+                (rollout.place, rollout.index), self._judged(rollout.text), sample, self.mixture.verifiers_for(sample.task)
+            )
         failed: Counter[str] = Counter()
         for key, verdicts in self.pool.results():
             rollout = waiting.pop(key)

@@ -34,6 +34,7 @@ from factory.stages.rl.presets import Chosen
 from factory.stages.rl.record import RolloutLog, rollout_figures, update_figures
 from factory.stages.rl.rollouts import FRESH, Group, Rollout
 from factory.stages.rl.services import RunServices
+from factory.stages.rl.task_figures import task_figures
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class RlLoop:
         pieces = {"prompts": self.prompts, "rollouts": self.rollout_log, **self.chosen.stateful()}
         if hasattr(self.collector.reference, "state_dict"):
             pieces["reference"] = self.collector.reference
+        if self.collector.watch is not None:
+            pieces["watch"] = self.collector.watch
         first = self.learner.resume(pieces) // self.updates_per_step
         if first == 0:
             self.rollout_log.begin()
@@ -101,7 +104,7 @@ class RlLoop:
             lambda samples, round_number: self.collector.roll_out(ctx, samples, round_number),
         )  # fmt: skip
         groups = self.credit(ctx, collected.kept)
-        figures = rollout_figures(collected, groups)
+        figures = rollout_figures(collected, groups) | task_figures(collected.drawn, self.prompts.num_tasks)
         rollouts_s = time.monotonic()
         rows = self._rows(groups)
         notes = self._complete_logprobs(rows, version)

@@ -65,6 +65,7 @@ class PromptPool:
             )
             for place, s in enumerate(self.samples)
         ]
+        self.num_tasks = len({sample.task for sample in self.samples})
         self._keeps, self._watchers = keeps, watchers
         self._tell()
         self._places = {sample.id: place for place, sample in enumerate(self.samples)}

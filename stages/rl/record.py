@@ -1,4 +1,4 @@
-"""What a step leaves behind: figures for metrics.jsonl and the first rollouts for rollouts.jsonl."""
+"""What a step leaves behind: figures for metrics.jsonl, the first rollouts for rollouts.jsonl, counts of its tasks for tasks.jsonl."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from factory.rewards.task_stats import FILE_NAME as TASKS_FILE
 from factory.stages.rl.pieces.advantage import has_spread
 from factory.stages.rl.pieces.supply import Collected
 from factory.stages.rl.rollouts import FRESH, Group, Rollout
+from factory.stages.rl.task_figures import task_counts
 
 FILE_NAME = "rollouts.jsonl"
 KEPT_GROUPS, KEPT_ROLLOUTS, KEPT_CHARACTERS = 4, 2, 2000
@@ -92,16 +94,20 @@ def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 class RolloutLog:
-    """Appends a few rollouts of every step to `rollouts.jsonl`. `Stateful`: a resumed run cuts the file to its checkpoint."""
+    """Appends a few rollouts of every step to `rollouts.jsonl`, and counts of its tasks to `tasks.jsonl`.
+
+    `Stateful`: a resumed run cuts the files to its checkpoint.
+    """
 
     def __init__(self, workdir: Path, *, is_main: bool) -> None:
-        self._path = workdir / FILE_NAME
+        self._path, self._tasks = workdir / FILE_NAME, workdir / TASKS_FILE
         self._is_main = is_main
 
     def begin(self) -> None:
-        """Empty the file: a run that starts at its first step."""
+        """Empty the files: a run that starts at its first step."""
         if self._is_main:
             self._path.write_bytes(b"")
+            self._tasks.write_bytes(b"")
 
     def add(self, step: int, groups: Sequence[Group]) -> None:
         """Write the first rollouts of the first groups (main process only)."""
@@ -111,15 +117,20 @@ class RolloutLog:
             for group in groups[:KEPT_GROUPS]:
                 for rollout in group.rollouts[:KEPT_ROLLOUTS]:
                     file.write(json.dumps(_as_json(step, group, rollout)) + "\n")
+        with self._tasks.open("a", encoding="utf-8") as file:
+            rows = {task: count.row() for task, count in task_counts(groups).items()}
+            file.write(json.dumps({"step": step, "tasks": rows}) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """Bytes written so far."""
-        return {"bytes": self._path.stat().st_size if self._is_main and self._path.exists() else 0}
+        sizes = {"bytes": self._path, "tasks_bytes": self._tasks}
+        return {name: path.stat().st_size if self._is_main and path.exists() else 0 for name, path in sizes.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Cut what was written after the checkpoint."""
-        if self._is_main and self._path.exists():
-            os.truncate(self._path, min(int(state["bytes"]), self._path.stat().st_size))
+        for path, size in ((self._path, state["bytes"]), (self._tasks, state.get("tasks_bytes", 0))):
+            if self._is_main and path.exists():
+                os.truncate(path, min(int(size), path.stat().st_size))
 
 
 def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:

@@ -201,7 +201,9 @@ class RunServices:
             rows = [Row(self.mask_view(sample.id, row.prompt), row.rollout) for (sample, _), row in zip(pairs, rows, strict=True)]
             return completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
         if self.reference is None:
-            raise TrainingError(f"rl: a piece asked for log-probs of {of!r} and did not declare the need, so there is no reference.")
+            raise TrainingError(
+                f"rl: a piece asked for log-probs of {of!r} and did not declare the need, so there is no reference."
+            )
         with self.reference.model(self.learner.device) as model:
             return completion_logprobs(rows, model, self.learner, temperature=temperature)
 

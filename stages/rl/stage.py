@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError
-from factory.rewards.mixture import Mixture
+from factory.rewards.judges.settings import build_mixture
+from factory.rewards.watch import read_settings
 from factory.stages.models.facts import memory_bytes
 from factory.stages.only import check_only
 from factory.stages.rl.config import RlConfig
@@ -33,7 +34,7 @@ class RlStage:
         """Resolve the preset, refuse contradictions, add up what the pieces need. Pure."""
         chosen = resolve(config)
         launch = build.get("launch") or {}
-        notes = check(name, config, chosen, launch)
+        notes = check(name, config, chosen, launch, is_moe=facts.is_moe)
         check_engine(config.engine)
         if "samples" not in pack.manifest.provides:
             raise ConfigError(
@@ -41,7 +42,8 @@ class RlStage:
                 "Leave the stage out."
             )
         check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
-        notes += check_parts(name, chosen, Mixture(pack.manifest.tasks, build.get("mixture") or {}))
+        notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build))
+        read_settings(build.get("watch") or {})
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:
             raise ConfigError(
@@ -58,7 +60,7 @@ class RlStage:
             num_steps=config.num_steps * config.updates_per_rollout * config.minibatches,
             num_tokens=config.num_steps * config.updates_per_rollout * rows * (prompt_tokens + config.max_new_tokens),
             num_generated_tokens=config.num_steps * draws * first_draw * config.group_size * config.max_new_tokens,
-            peak_memory_bytes=memory, memory_formula=formula, outputs=("model", "metrics.jsonl", "rollouts.jsonl"),
+            peak_memory_bytes=memory, memory_formula=formula, outputs=("model", "metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"),
             notes=(_title(chosen), *_need_notes(chosen), *_refill_notes(supply.max_refills), *notes),
         )  # fmt: skip
 
@@ -104,7 +106,7 @@ class RlStage:
         loop.learner.save_model(ctx.workdir / "model")
         loop.learner.drop_checkpoints()
         metrics = {"last_step": figures, "verdicts": verdicts}
-        return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl"))
+        return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"))
 
 
 def _title(chosen: Chosen) -> str:

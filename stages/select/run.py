@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from factory.contracts import Lesson, Outputs, Pair, RunContext, Sample
 from factory.errors import DataError
-from factory.rewards.mixture import Mixture
-from factory.rewards.pool import VerifierPool
+from factory.rewards.judges.pool import scoring_pool
+from factory.rewards.judges.settings import build_mixture
 from factory.stages.lesson_files import LESSONS, PAIRS, PROMPTS, PromptStat, lesson_row, prompt_row, write_rows
 from factory.stages.metrics import FILE_NAME, truncate_metrics
 from factory.stages.models.load import load
@@ -90,8 +90,8 @@ def roll_out_missing(config: SelectConfig, ctx: RunContext, samples: Sequence[Sa
         return len(batches)
     loaded = load(ctx.model_dir, precision=ctx.build["precision"])
     loaded.model.eval()
-    mixture = Mixture(ctx.pack.manifest.tasks, ctx.build.get("mixture") or {})
-    with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
+    mixture = build_mixture(ctx.pack.manifest.tasks, ctx.build)
+    with scoring_pool(ctx.domain, ctx.build, mixture, workdir=ctx.workdir) as pool:
         roller = Roller(loaded, pool, mixture, config, ctx.seed)
         for step, number in enumerate(to_do, num_done + 1):
             rollouts = roller.roll_out(batches[number], number)

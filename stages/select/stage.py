@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError
-from factory.rewards.mixture import Mixture
+from factory.rewards.judges.settings import build_mixture
 from factory.stages.lesson_files import LESSONS, PAIRS, PROMPTS
 from factory.stages.models.facts import memory_bytes
 from factory.stages.select.config import Fallback, LessonRule, PairRule, SelectConfig
@@ -32,7 +32,7 @@ class SelectStage:
             ConfigError: no samples in the pack, RAP without images, a pack fallback without lessons, no room to answer.
         """
         check(name, config, facts, pack)
-        Mixture(pack.manifest.tasks, build.get("mixture") or {})
+        build_mixture(pack.manifest.tasks, build)
         prompt, rollouts = PROMPT_TOKENS + facts.tokens_per_image, config.rollouts + config.blind_rollouts
         rows = min(config.batch, config.samples) * max(config.rollouts, config.blind_rollouts)
         memory, formula = memory_bytes(

@@ -60,6 +60,17 @@ def test_a_hanging_verifier_costs_its_own_verdict(hang):
         assert not any(is_alive(pid) for pid in before)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hanging_verifier_does_not_hold_up_the_others_until_its_limit(workers):
+    with pool(workers=workers, timeout_s=6.0) as it:
+        for i in range(200):
+            it.submit(i, "a", sample(), ["deaf" if i == 20 else "right"])
+        order = list(it.results())
+    assert len(order) == 200
+    assert order[-1][0] == 20 and order[-1][1]["deaf"].status is Status.timeout
+    assert it.counts()["right"]["error"] == it.counts()["right"]["timeout"] == 0
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -1,14 +1,12 @@
 """Two processes train as one does, with an odd number of pairs, with and without images, on both stages."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from factory.testing.ranks import run_ranks
 
 HERE = Path(__file__).parent
 
@@ -17,27 +15,7 @@ def run(folder, job, world):
     folder.mkdir()
     workdir = folder / "work"
     (folder / "job.json").write_text(json.dumps({**job, "workdir": str(workdir)}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = os.pathsep.join(os.path.abspath(p) for p in [str(HERE), *sys.path] if p or p == "")
-    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "pair_rank.py"), str(folder / "job.json")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=common | ({"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(world)} if world > 1 else {}),
-        )
-        for r in range(world)
-    ]
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, output.decode()[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
+    run_ranks(HERE / "pair_rank.py", [str(folder / "job.json")], world=world)
     assert [(workdir / f"rank-{rank}").read_text() for rank in range(world)] == [str(world)] * world
     return workdir, json.loads((workdir / "rows.json").read_text())
 

@@ -1,10 +1,6 @@
 """For every preset of the table: loss and gradient of a step do not depend on micro-batches, padding, order or processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ from recorded_step import Harness, NeedsGeneration
 from safetensors.torch import load_file
 
 from factory.stages.rl.presets import presets
+from factory.testing.ranks import run_ranks
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -72,26 +69,7 @@ def test_the_order_of_rollouts_does_not_count(harness, plain, preset):
 def two_processes(base, tmp_path_factory):
     """Losses and gradients of all presets from one launch of two gloo processes."""
     out = tmp_path_factory.mktemp("two")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = os.pathsep.join(os.path.abspath(p) for p in [str(HERE), *sys.path] if p or p == "")
-    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "recorded_step.py"), str(base), str(out)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        for process in ranks:
-            output, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, output.decode()[-3000:]
-    finally:
-        for process in ranks:
-            process.kill()
+    run_ranks(HERE / "recorded_step.py", [str(base), str(out)], world=2)
     written = json.loads((out / "losses.json").read_text())
     assert written["world"] == 2
     gradients = load_file(out / "gradients.safetensors")

@@ -40,7 +40,7 @@ def test_a_short_source_gives_what_it_has():
 
 
 def test_wrong_words_are_named():
-    with pytest.raises(ConfigError, match="stages.rl.tasks: the pack has no task 'fnding'. Did you mean 'finding'"):
+    with pytest.raises(ConfigError, match=r"stages\.rl\.tasks: the pack has no task 'fnding'\. Did you mean 'finding'"):
         check_only("stages.rl", ["fnding"], "any", {"finding": {}})
-    with pytest.raises(ConfigError, match="media='image' is not known. Did you mean 'images'"):
+    with pytest.raises(ConfigError, match=r"media='image' is not known\. Did you mean 'images'"):
         check_only("stages.rl", [], "image", {})

@@ -62,7 +62,7 @@ def test_dapo_is_clip_higher_token_mean_dynamic_sampling_and_both_overlong_piece
     assert chosen.one("supply") == Refill(max_refills=9, on_spent="error") and chosen.one("kl") is None
     # L_max 20480, cache 4096: 18432 lies in the middle of the cache, so half of the factor is taken.
     ctx = SimpleNamespace(max_new_tokens=20480)
-    assert chosen.many("reward")[0].score(ctx, None, SimpleNamespace(ids=[0] * 18432)) == pytest.approx(-0.25)
+    assert chosen.many("reward")[0].score(ctx, None, SimpleNamespace(length=18432)) == pytest.approx(-0.25)
     assert [piece.key for piece in chosen.many("resample")] == ["resample.overlong_filter"]
 
 
@@ -179,3 +179,9 @@ def test_every_piece_names_slot_source_formula_and_known_needs():
 def test_planning_imports_no_torch():
     code = "import sys; import factory.stages.rl; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_moe_base_is_told_that_token_level_clipping_sees_routing_noise():
+    notes = STAGE.plan("rl", RlConfig(preset="grpo"), replace(FACTS, is_moe=True), PACK, BUILD).notes
+    assert any("GSPO" in note or "gspo" in note for note in notes)
+    assert not any("gspo" in note.lower() for note in STAGE.plan("rl", RlConfig(preset="grpo"), FACTS, PACK, BUILD).notes)

@@ -1,10 +1,6 @@
 """Two processes train as one does on the same recorded rollouts, a rollout that has to be doubled to keep step included."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import learnable
@@ -17,6 +13,7 @@ from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.engines.recorded import write_recording
 from factory.stages.rl.engines.transformers import TransformersEngine
 from factory.stages.rl.rollouts import Request, Sampling
+from factory.testing.ranks import run_ranks
 
 HERE = Path(__file__).parent
 
@@ -46,27 +43,7 @@ SHARED = {
 
 def run(base, recording, workdir, world, pieces=PLAIN):
     workdir.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = os.pathsep.join(os.path.abspath(p) for p in [str(HERE), *sys.path] if p or p == "")
-    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "one_rank.py"), str(base), str(workdir), str(recording), json.dumps(pieces)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=common | ({"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(world)} if world > 1 else {}),
-        )
-        for r in range(world)
-    ]
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, output.decode()[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
+    run_ranks(HERE / "one_rank.py", [str(base), str(workdir), str(recording), json.dumps(pieces)], world=world)
     assert [(workdir / f"rank-{rank}").read_text() for rank in range(world)] == [str(world)] * world
     return json.loads((workdir / "rows.json").read_text()), load_file(workdir / "model" / "model.safetensors")
 
@@ -91,7 +68,7 @@ def test_two_processes_equal_one(base, recording, tmp_path, pieces):
 
 
 AVERAGE = """
-import os, sys, torch, torch.distributed as dist
+import sys, torch, torch.distributed as dist
 from pathlib import Path
 from factory.stages.models.load import load
 from factory.stages.rl.logprobs import MovingReference
@@ -108,20 +85,4 @@ dist.destroy_process_group()
 
 
 def test_every_process_takes_the_average_of_the_main_one_from_a_checkpoint(base):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = os.pathsep.join(os.path.abspath(p) for p in sys.path if p or p == "")
-    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", AVERAGE, str(base)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=common | {"RANK": str(rank), "WORLD_SIZE": "2"},
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output.decode()[-3000:]
+    run_ranks(AVERAGE, [str(base)], world=2)

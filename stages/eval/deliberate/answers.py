@@ -15,6 +15,7 @@ from factory.contracts import DomainPack, Sample, Verifier
 from factory.rewards.answers import Synonyms, normalise, options_of, read_choice_anywhere, read_yes_no
 from factory.rewards.formats import SHAPES, Shape, parse
 from factory.rewards.regions import read_box
+from factory.rewards.routing import row_of
 from factory.rewards.verifiers import ClosedAnswer, ExactText, OptionLetter, RegionIoU, YesNo
 from factory.stages.eval.deliberate.protocol import Draw
 
@@ -35,7 +36,7 @@ class AnswerReader:
 
     def verifier_of(self, sample: Sample) -> Verifier | None:
         """The heaviest verifier of the sample's task that reads an answer; None when none is known to."""
-        listed = dict(self.pack.manifest.tasks.get(sample.task, {}).get("verifiers") or {})
+        listed = dict((row_of(self.pack.manifest.tasks, sample.task) or {}).get("verifiers") or {})
         for name in sorted(listed, key=lambda name: -listed[name]):
             verifier = self.verifiers.get(name)
             if isinstance(verifier, _READERS) or hasattr(verifier, "answer_key"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from functools import cache
 from typing import Any
@@ -88,7 +89,7 @@ def field_docs(cls: type) -> dict[str, str]:
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
         except (OSError, TypeError):
             continue
-        for field, after in zip(body, body[1:], strict=False):
+        for field, after in itertools.pairwise(body):
             is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_doc:
                 found[field.target.id] = " ".join(after.value.value.split())  # type: ignore[attr-defined]

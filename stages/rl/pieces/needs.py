@@ -21,9 +21,11 @@ NEEDS: dict[str, Need] = {
         0.0, 0.0, "old log-probs come from the sampler; they cost one forward only when its weights are not the policy's"
     ),
     "ref_logprobs": Need(
-        1.0, 1.0, "reference log-probs cost one forward per trained token and, without an adapter, a frozen copy of the weights"
+        1.0, 1.0, "reference log-probs cost one forward per trained token and, without an adapter, a copy of the weights"
     ),
-    "ema_reference": Need(0.0, 1.0, "a moving-average reference keeps its own fp32 copy of the trained weights, also in checkpoints"),
+    "ema_reference": Need(
+        0.0, 1.0, "a moving-average reference keeps its own fp32 copy of the trained weights, also in checkpoints"
+    ),
     "entropy": Need(0.0, 0.0, "the entropy of each position keeps a second vocabulary-wide tensor per token"),
     "current_logprobs": Need(
         1.0, 0.0, "log-probs right before each optimiser step cost one forward per trained token, unless it is the first one"

@@ -51,7 +51,7 @@ class OverlongPunishment:
     def score(self, ctx: StepContext, sample: Sample, rollout: Rollout) -> float:
         """0 or less, reward units."""
         limit = ctx.max_new_tokens
-        return soft_punishment(len(rollout.ids), max_length=limit, cache=round(self.cache_share * limit), factor=self.factor)
+        return soft_punishment(rollout.length, max_length=limit, cache=round(self.cache_share * limit), factor=self.factor)
 
 
 @piece(
