@@ -269,7 +269,12 @@ class VerifierPool:
     def _ready(self, ready: Ready) -> None:
         with self._state:
             if not self.versions:
-                self.versions, self.network, self.processes, self._code = ready.versions, ready.network, ready.processes, ready.code
+                self.versions, self.network, self.processes, self._code = (
+                    ready.versions,
+                    ready.network,
+                    ready.processes,
+                    ready.code,
+                )
             self._state.notify_all()
 
     def _verdicts(self, found: list[tuple[Call, Verdict]]) -> None:

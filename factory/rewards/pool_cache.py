@@ -79,7 +79,9 @@ class VerdictCache:
                     database.execute("BEGIN IMMEDIATE")  # another process may be about the same
                     if database.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA:
                         database.execute("DROP TABLE IF EXISTS verdicts")
-                        database.execute("CREATE TABLE verdicts (at INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, verdict TEXT NOT NULL)")
+                        database.execute(
+                            "CREATE TABLE verdicts (at INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, verdict TEXT NOT NULL)"
+                        )
                         database.execute(f"PRAGMA user_version={_SCHEMA}")
         except sqlite3.DatabaseError:
             database.close()
@@ -145,8 +147,8 @@ class VerdictCache:
         try:
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO verdicts (key, verdict) VALUES (?, ?)", list(self._fresh.items()))
-                if self._used_bytes() > self._max_bytes:
-                    self._evict()
+                while self._used_bytes() > self._max_bytes and self._evict():
+                    pass
         except sqlite3.DatabaseError as err:
             self._give_up(err)
         self._fresh.clear()
@@ -158,11 +160,14 @@ class VerdictCache:
         )
         return (pages - free) * size
 
-    def _evict(self) -> None:
-        """Delete the oldest rows; their pages are used again, so that the file does not grow."""
+    def _evict(self) -> bool:
+        """Delete the oldest rows; their pages are used again, so that the file does not grow. False when there were none."""
         assert self._db is not None
         first, last = self._db.execute("SELECT min(at), max(at) FROM verdicts").fetchone()
+        if first is None:
+            return False
         self._db.execute("DELETE FROM verdicts WHERE at <= ?", (first + (last - first) // _EVICTED,))
+        return True
 
     def _give_up(self, err: Exception) -> None:
         if self._db is not None:

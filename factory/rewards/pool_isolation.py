@@ -23,6 +23,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,3 +245,19 @@ def outer_pid() -> int:
 def forbid_torch() -> None:
     """Make `import torch` fail here: a worker starts in a fraction of a second and takes no accelerator memory."""
     sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+def probe(*, allow_network: bool = False) -> Isolation:
+    """What workers get on this machine, found out in a process of its own. Raises OSError when none can be started."""
+    code = (
+        "from factory.rewards.pool_isolation import isolate; "
+        f"found, _ = isolate(allow_network={allow_network!r}); print(found.network, found.processes, int(found.has_own_user))"
+    )
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
+    )
+    if done.returncode:
+        raise OSError(f"the probe of worker isolation ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    network, processes, has_own_user = done.stdout.split()
+    return Isolation(network, processes, has_own_user == "1")

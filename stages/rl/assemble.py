@@ -15,12 +15,12 @@ from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check, check_parts
 from factory.stages.rl.engines import make_engine
-from factory.stages.rl.logprobs import make_reference
 from factory.stages.rl.loop import RlLoop
 from factory.stages.rl.pool import PromptPool
 from factory.stages.rl.presets import Chosen, resolve
 from factory.stages.rl.prompts import TrainingPrompts, training_prompts
 from factory.stages.rl.record import RolloutLog
+from factory.stages.rl.reference import make_reference
 from factory.stages.rl.rollouts import Sampling
 from factory.stages.rl.services import RunServices
 

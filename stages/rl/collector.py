@@ -21,9 +21,10 @@ from factory.rewards.watch import VerifierWatch
 from factory.stages.batches import share_of
 from factory.stages.rl.context import Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
-from factory.stages.rl.logprobs import MovingReference, Reference, completion_logprobs
+from factory.stages.rl.logprobs import completion_logprobs
 from factory.stages.rl.objective import Row
 from factory.stages.rl.presets import Chosen
+from factory.stages.rl.reference import MovingReference, Reference
 from factory.stages.rl.rollouts import Group, Request, Rollout, Sampling, regroup, seed_of
 from factory.stages.rl.transcript import transcript
 

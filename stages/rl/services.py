@@ -20,8 +20,9 @@ from factory.errors import TrainingError
 from factory.stages.batches import share_of
 from factory.stages.rl.context import Continuation, Pairs, StepContext
 from factory.stages.rl.engines.protocol import RolloutEngine
-from factory.stages.rl.logprobs import MovingReference, Reference, completion_logprobs, vocab_logprobs
+from factory.stages.rl.logprobs import completion_logprobs, vocab_logprobs
 from factory.stages.rl.objective import Row
+from factory.stages.rl.reference import MovingReference, Reference
 from factory.stages.rl.rollouts import Request, Rollout, Sampling
 
 if TYPE_CHECKING:

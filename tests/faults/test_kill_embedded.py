@@ -28,7 +28,11 @@ def start(home: Path, recipe: str) -> subprocess.Popen:
     environment = {**os.environ, "FACTORY_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = "from factory.cli.app import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *command(recipe)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *command(recipe)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

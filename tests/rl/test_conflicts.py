@@ -4,8 +4,9 @@ import pytest
 
 from factory.errors import ConfigError
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.conflicts import RULES, Case, check
+from factory.stages.rl.conflicts import RULES, check
 from factory.stages.rl.presets import resolve
+from factory.stages.rl.rule import Case
 
 SOPHIA = {"reasoner": "policy", "alpha": 0.5, "num_traces": 2, "trace_tokens": 4, "temperature": 1.0}
 

@@ -44,7 +44,10 @@ def test_seeds_differ_by_every_coordinate_and_fit_torch():
 
 
 def test_shaping_moves_the_score_but_never_makes_a_group_useful():
-    group = Group(SAMPLES[0], [rollout(value=0.5, shaping={"reward.overlong": -0.5}), rollout(index=1, value=0.5), rollout(index=2, status="timeout")])
+    group = Group(
+        SAMPLES[0],
+        [rollout(value=0.5, shaping={"reward.overlong": -0.5}), rollout(index=1, value=0.5), rollout(index=2, status="timeout")],
+    )
     assert group.scores() == [0.0, 0.5, None]
     assert group.values() == [0.5, 0.5, None]
 

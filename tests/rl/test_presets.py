@@ -75,7 +75,9 @@ def test_changes_are_laid_over_the_preset_and_named():
     chosen = resolve(RlConfig(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.4}}, "kl": "k3", "resample": None}))
     assert chosen.one("loss") == Clip(eps_low=0.2, eps_high=0.4)
     assert chosen.changed == ("without resample.overlong_filter", "loss.clip.eps_high=0.4", "kl=k3")
-    assert "preset dapo, changed: loss.clip.eps_high=0.4" in plan(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.4}}}).notes
+    assert (
+        "preset dapo, changed: loss.clip.eps_high=0.4" in plan(preset="dapo", pieces={"loss": {"clip": {"eps_high": 0.4}}}).notes
+    )
 
 
 def test_a_slot_for_one_is_replaced_and_a_slot_for_many_is_joined():

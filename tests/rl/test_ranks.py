@@ -71,7 +71,7 @@ AVERAGE = """
 import sys, torch, torch.distributed as dist
 from pathlib import Path
 from factory.stages.models.load import load
-from factory.stages.rl.logprobs import MovingReference
+from factory.stages.rl.reference import MovingReference
 
 dist.init_process_group("gloo")
 reference = MovingReference(load(Path(sys.argv[1]), precision="fp32"), decay=0.5, every=1)

@@ -38,7 +38,12 @@ class Weighted:
                 rollout.mixed = rollout.value + math.fsum(rollout.shaping.values())
 
 
-@piece("reference", "start", formula="the policy at the start of the stage", source="RLHF practice; the adapter switched off with LoRA")
+@piece(
+    "reference",
+    "start",
+    formula="the policy at the start of the stage",
+    source="RLHF practice; the adapter switched off with LoRA",
+)
 @dataclass(frozen=True)
 class StartReference:
     """A frozen copy, or the base under the adapter."""

@@ -55,9 +55,9 @@ def keys_in(rule_name: str) -> frozenset[str]:
 
 @cache
 def _keys_by_rule() -> dict[str, frozenset[str]]:
-    from factory.stages.rl import conflicts
+    from factory.stages.rl import conflict_rules
 
-    tree, known = ast.parse(inspect.getsource(conflicts)), set(pieces())
+    tree, known = ast.parse(inspect.getsource(conflict_rules)), set(pieces())
     named = {
         target.id if isinstance(target, ast.Name) else "": node.value
         for node in ast.walk(tree)

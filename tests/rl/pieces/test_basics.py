@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from factory.contracts import Message, Sample
 from factory.stages.models.load import load
 from factory.stages.rl.config import RlConfig
-from factory.stages.rl.logprobs import make_reference
 from factory.stages.rl.pieces.basics import PackFormat, StartReference
 from factory.stages.rl.presets import resolve
+from factory.stages.rl.reference import make_reference
 
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), st.text()), min_size=1, max_size=4)
 

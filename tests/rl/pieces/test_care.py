@@ -106,7 +106,7 @@ def stir(model, seed):
 @pytest.mark.proves("reference.ema", "table", "law", "float64")
 @pytest.mark.parametrize("kind", [AdapterKind.none, AdapterKind.lora])
 def test_the_average_is_the_recursion_and_the_policy_keeps_its_weights(base, kind):
-    from factory.stages.rl.logprobs import MovingReference
+    from factory.stages.rl.reference import MovingReference
 
     loaded = loaded_with(base, kind)
     reference = MovingReference(loaded, decay=0.9, every=2)
@@ -128,7 +128,7 @@ def test_the_average_is_the_recursion_and_the_policy_keeps_its_weights(base, kin
 
 
 def test_the_policy_has_its_weights_back_after_an_error(base):
-    from factory.stages.rl.logprobs import MovingReference
+    from factory.stages.rl.reference import MovingReference
 
     loaded = loaded_with(base, AdapterKind.none)
     reference = MovingReference(loaded, decay=0.9, every=1)
