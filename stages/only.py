@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from factory.contracts import Sample
 from factory.errors import ConfigError, DataError, near_miss
+from factory.rewards.routing import row_of
 
 Item = TypeVar("Item")
 
@@ -20,7 +21,8 @@ MOST_ROUNDS = 4
 def check_only(where: str, tasks: Sequence[str], media: str, known: Mapping[str, Any]) -> None:
     """Raises ConfigError for a task that the pack does not have, or another word for media."""
     for task in tasks:
-        if task not in known:
+        # A task of a pattern of the pack, or a pattern over its tasks, will do as well.
+        if row_of(known, task) is None and not any(row_of({task: True}, one) for one in known):
             raise ConfigError(f"{where}.tasks: the pack has no task '{task}'.{near_miss(task, known)} Tasks: {', '.join(known)}.")
     if media not in MEDIA:
         raise ConfigError(f"{where}.media={media!r} is not known.{near_miss(media, MEDIA)} Choose one of: {', '.join(MEDIA)}.")
@@ -55,4 +57,6 @@ def only(
 
 
 def _fits(sample: Sample, tasks: Sequence[str], media: str) -> bool:
-    return (not tasks or sample.task in tasks) and (media == "any" or bool(sample.media) == (media == "images"))
+    return (not tasks or row_of(dict.fromkeys(tasks, True), sample.task) is not None) and (
+        media == "any" or bool(sample.media) == (media == "images")
+    )

@@ -146,6 +146,21 @@ def _threads() -> list[Finding]:
     return [*findings, Finding("OMP_NUM_THREADS", "note", said, remedy)]
 
 
+def _verifiers() -> list[Finding]:
+    """How far the workers that run verifiers are cut off on this machine."""
+    from factory.rewards.pool_isolation import probe
+
+    try:
+        found = probe()
+    except OSError as err:
+        return [Finding("verifier workers", "fault", str(err), "A build cannot score anything until this works.")]
+    told = f"network {found.network}, processes {found.processes}, files {found.files}"
+    if (found.network, found.processes, found.files) == ("namespace", "namespace", "read-only"):
+        return [Finding("verifier workers", "ok", told)]
+    remedy = "Faulty verifiers are held less tightly here. Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)."
+    return [Finding("verifier workers", "note", told, remedy)]
+
+
 def _memory() -> list[Finding]:
     free = available_memory()
     if free is None:
@@ -229,6 +244,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     _versions,
     _imports,
     _threads,
+    _verifiers,
     _memory,
     _home,
     _gpu,

@@ -228,7 +228,13 @@ def _explained(scored: Scored, mixture: Mixture) -> list[Any]:
     if reward is not None:
         total = sum(mix.weights.values())
         summed = " + ".join(f"{w:g} x {scored.verdicts[n].score:.4f}" for n, w in mix.weights.items() if w > 0)
-        told = "masked: a verifier failed, so there is no reward" if reward.masked else "0: the gate is closed" if reward.gated else ""
+        told = (
+            "masked: a verifier failed, so there is no reward"
+            if reward.masked
+            else "0: the gate is closed"
+            if reward.gated
+            else ""
+        )
         parts.append(f"reward = {told or f'({summed}) / {total:g} = {reward.value:.4f}'}")
     return parts
 
@@ -260,7 +266,7 @@ def _audit(subject: Subject, config: BuildConfig, gate: float, as_json: bool) ->
             raise PluginError(f"{subject}: {err}") from err
         network = pool.network
     report.fixtures = fixtures
-    if not report.num_samples:
+    if not report.num_samples and not report.poor_golds:
         raise PluginError(f"{subject}: there is nothing to audit: the pack has no lessons, and no method gold(sample).")
     if as_json:
         emit_json({"domain": str(subject), "network": network, **report.to_json()})
@@ -292,10 +298,14 @@ def _print_audit(subject: Subject, report: AuditReport) -> None:
     best = [(task, f"{value:.4f}", _figure(report.constants.get(task))) for task, value in report.best.items()]
     say(table(("task", "best wrong completion", "best fixed completion"), best, right=("best wrong completion", "best fixed completion"),
               title=f"What wrong completions earn (gate {report.gate:g})"))  # fmt: skip
+    for name, value in list(report.poor_golds.items())[:10]:
+        say(f"the gold completion of {name} earns {value:.4f}, not 1: nothing could be searched there")
     if report.exploits:
         rows = [
             (e.sample, e.task, e.mutation, "fails" if e.score is None else f"{e.score:.4f}", e.figure, repr(e.completion[:100]))
             for e in report.exploits
         ]
         say(table(("sample", "task", "mutation", "score", "of", "completion"), rows, right=("score",), title="Exploits"))
-    say(f"{subject}: {report.num_attempts} wrong completions tried on {report.num_samples} samples, {len(report.exploits)} exploits")
+    say(
+        f"{subject}: {report.num_attempts} wrong completions tried on {report.num_samples} samples, {len(report.exploits)} exploits"
+    )

@@ -60,7 +60,9 @@ class FollowsInstructions(AnswerReader):
         share = sum(kept.values()) / len(kept)
         missed = [name for name, value in kept.items() if not value]
         score = share if self.rule == "soft" else float(not missed)
-        reason = f"{len(kept) - len(missed)} of {len(kept)} constraints kept" + (f"; missed {', '.join(missed)}" if missed else "")
+        reason = f"{len(kept) - len(missed)} of {len(kept)} constraints kept" + (
+            f"; missed {', '.join(missed)}" if missed else ""
+        )
         return Verdict(score, Status.wrong if missed else Status.ok, reason, kept)
 
 

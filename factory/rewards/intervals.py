@@ -17,7 +17,10 @@ Interval = tuple[float, float]
 """(start, end) in seconds, start < end."""
 
 _CLOCK = r"(?:(?:(\d{1,2}):)?(\d{1,3}):)?(\d{1,6}(?:\.\d{1,6})?)"
-_SPAN = re.compile(rf"[\[(<]?\s*(?:from\s)?{_CLOCK}\s?s?(?:ec(?:onds)?)?\s*(?:,|-|–|to|until)\s*{_CLOCK}\s?s?(?:ec(?:onds)?)?\s*[\])>]?\.?", re.I | re.ASCII)
+_SPAN = re.compile(
+    rf"[\[(<]?\s*(?:from\s)?{_CLOCK}\s?s?(?:ec(?:onds)?)?\s*(?:,|-|–|to|until)\s*{_CLOCK}\s?s?(?:ec(?:onds)?)?\s*[\])>]?\.?",
+    re.I | re.ASCII,
+)
 _MAX_CHARS = 200
 
 

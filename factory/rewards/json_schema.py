@@ -40,7 +40,9 @@ def schema_fault(value: Any, schema: Mapping[str, Any]) -> str:
     from referencing.exceptions import Unresolvable
 
     try:
-        first = min(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), key=lambda e: list(map(str, e.path)), default=None)
+        first = min(
+            _validator(json.dumps(schema, sort_keys=True)).iter_errors(value), key=lambda e: list(map(str, e.path)), default=None
+        )
     except Unresolvable as err:
         raise ValueError(f"the schema refers to another document, which is never fetched: {err}"[:200]) from err
     if first is None:
@@ -123,7 +125,9 @@ class JsonAnswer(AnswerReader):
             return unparsable(fault, want)
         score = equal / total if self.rule == "fields" else float(equal == total)
         status = Status.ok if score >= self.threshold else Status.wrong
-        return Verdict(score, status, f"{equal} of {total} fields equal; got {answer[:80]!r}, want {want[:80]!r}", {"fields": float(total)})
+        return Verdict(
+            score, status, f"{equal} of {total} fields equal; got {answer[:80]!r}, want {want[:80]!r}", {"fields": float(total)}
+        )
 
 
 class _NotJson(ValueError):

@@ -113,7 +113,9 @@ class TextOverlap(AnswerReader):
             return answer
         score = max(self._likeness(answer, text) for text in wanted)
         shown = float(score >= self.threshold) if self.is_binary else score
-        return graded(shown, self.threshold, f"got {answer[:80]!r}, want {want[:80]!r}: {self.rule} {score:.3f}", {self.rule: score})
+        return graded(
+            shown, self.threshold, f"got {answer[:80]!r}, want {want[:80]!r}: {self.rule} {score:.3f}", {self.rule: score}
+        )
 
     def _likeness(self, got: str, want: str) -> float:
         # A text many times longer is far away whatever it holds: no need to measure how far.

@@ -107,6 +107,8 @@ class VerifierPool:
         """How workers are cut off from the network: `namespace`, `audit-hook` or `allowed` (see `pool_isolation`)."""
         self.processes = ""
         """How they are cut off from other processes: `namespace` or `group`."""
+        self.files = ""
+        """Whether they can write outside their scratch folder: `read-only` (they cannot) or `open`."""
         self._code = ""
         self._max_pending = max_pending
         self._state = threading.Condition()
@@ -206,8 +208,10 @@ class VerifierPool:
         item = _Item(key, names, sink)
         calls, cached = self._look_up(item, completion, sample, known)
         with self._state:
-            while self._failure is None and self._num_pending >= self._max_pending:
-                self._state.wait()
+            if self._num_pending >= self._max_pending:
+                # Room for many at once: waking for each would cost more than a quick verifier.
+                while self._failure is None and self._num_pending > self._max_pending * 3 // 4:
+                    self._state.wait()
             self._raise_failure()
             sink.num_open += 1
             self._num_pending += len(names)
@@ -269,10 +273,11 @@ class VerifierPool:
     def _ready(self, ready: Ready) -> None:
         with self._state:
             if not self.versions:
-                self.versions, self.network, self.processes, self._code = (
+                self.versions, self.network, self.processes, self.files, self._code = (
                     ready.versions,
                     ready.network,
                     ready.processes,
+                    ready.files,
                     ready.code,
                 )
             self._state.notify_all()
@@ -301,11 +306,10 @@ class VerifierPool:
             self._state.notify_all()
         item: _Item = call.item
         item.verdicts[call.verifier] = verdict
-        was_full = self._num_pending >= self._max_pending
         self._num_pending -= 1
         if len(item.verdicts) == len(item.verifiers):
             self._finish(item)
-        elif was_full:
+        elif self._num_pending == self._max_pending * 3 // 4:
             self._state.notify_all()
 
     def _finish(self, item: _Item) -> None:

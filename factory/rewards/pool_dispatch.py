@@ -29,11 +29,11 @@ from factory.rewards.pool_wire import Ready, Reply, ready_from_json, reply_from_
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 64
+MAX_BATCH = 128
 """Most calls in one message."""
 MAX_BATCH_CHARACTERS = 1 << 22
 """Characters of completions in one message, unless a single one is longer."""
-BATCH_S = 0.03
+BATCH_S = 0.1
 """Wall seconds of work that a batch should hold."""
 RECALL_S = 0.2
 """Wall seconds of one call after which those that wait behind it are given to idle workers."""

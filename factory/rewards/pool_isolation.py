@@ -1,10 +1,12 @@
 """What a worker process gives up before it runs foreign verifiers: network, other processes, memory, outliving its parent.
 
-This is protection against faulty and greedy verifiers, not a jail for hostile ones: code that sets out to escape may read and
-write what the user may read and write. What holds, and how far (`Isolation` names the kind, `probe` tells it for this machine):
+This is protection against faulty and greedy verifiers, not a jail for hostile ones: code that sets out to escape may still read
+what the user may read. What holds, and how far (`Isolation` names the kind, `probe` tells it for this machine):
 
 - network `namespace`: nothing is reachable, C code included. `audit-hook`: Python code is refused Internet sockets and name
   look-ups by a hook that it cannot remove; C code that calls connect(2) itself is not stopped. Unix sockets stay usable.
+- files `read-only`: nothing can be written, changed or removed but below the worker's scratch folder, C code included (a mount
+  name space of its own). `open`: verifiers may write whatever the user may write.
 - processes `namespace`: the worker is the first process of its own, so it can neither see nor signal any other, and when it
   ends the kernel ends all that it started, daemons too. `group`: the hook refuses Python's kill of processes outside the
   worker's group; the pool kills the group, and those that left it by their environment.
@@ -25,11 +27,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 _PR_SET_PDEATHSIG = 1
 _MAX_FILE_BYTES = 64 << 20
 MAX_STARTS = 64
@@ -55,6 +60,8 @@ class Isolation:
     """`namespace` or `group`."""
     has_own_user: bool = False
     """True in a user namespace."""
+    files: str = "open"
+    """`read-only` or `open`."""
 
 
 class StartCounter:
@@ -75,12 +82,12 @@ class StartCounter:
             raise BlockingIOError(errno.EAGAIN, f"a verifier may start {MAX_STARTS} processes in one call")
 
 
-def isolate(*, allow_network: bool) -> tuple[Isolation, StartCounter]:
-    """Cut the process off, as far as the kernel lets us. Call before any thread starts.
+def isolate(*, allow_network: bool, scratch: Path) -> tuple[Isolation, StartCounter]:
+    """Cut the process off, as far as the kernel lets us; `scratch` stays writable. Call before any thread starts.
 
     With processes `namespace` the caller must go on in `first_process()`: the namespace begins with the next child.
     """
-    found = _unshare(allow_network=allow_network)
+    found = _unshare(allow_network=allow_network, scratch=scratch)
     counter = StartCounter()
     sys.addaudithook(_hook(found, counter))
     return found, counter
@@ -120,22 +127,51 @@ def _is_ours(event: str, target: int, own: int, getpgid: Any) -> bool:
         return True
 
 
-def _unshare(*, allow_network: bool) -> Isolation:
-    """The best of what the kernel allows, both namespaces first."""
+def _unshare(*, allow_network: bool, scratch: Path) -> Isolation:
+    """The best of what the kernel allows, all namespaces first."""
     network = "allowed" if allow_network else "audit-hook"
     if sys.platform != "linux":
         return Isolation(network, "group")
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.getuid(), os.getgid()
     net = 0 if allow_network else _CLONE_NEWNET
-    for flags in (_CLONE_NEWPID | net, net):
+    for flags in (_CLONE_NEWNS | _CLONE_NEWPID | net, _CLONE_NEWPID | net, _CLONE_NEWNS | net, net):
         for user in (0, _CLONE_NEWUSER) if uid == 0 else (_CLONE_NEWUSER,):
             if not flags or libc.unshare(user | flags) != 0:
                 continue
             if user:
                 _keep_ids(uid, gid)
-            return Isolation("namespace" if net else network, "namespace" if flags & _CLONE_NEWPID else "group", bool(user))
+            return Isolation(
+                "namespace" if net else network, "namespace" if flags & _CLONE_NEWPID else "group", bool(user),
+                "read-only" if flags & _CLONE_NEWNS and _lock_files(libc, scratch) else "open",
+            )  # fmt: skip
     return Isolation(network, "group")
+
+
+class _MountAttr(ctypes.Structure):
+    """`struct mount_attr` of mount_setattr(2), Linux 5.12 and later."""
+
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64), ("attr_clr", ctypes.c_uint64), ("propagation", ctypes.c_uint64), ("userns_fd", ctypes.c_uint64)
+    )  # fmt: skip
+
+
+def _lock_files(libc: Any, scratch: Path) -> bool:
+    """Make every mount read-only in this mount namespace, `scratch` excepted. False where the kernel cannot."""
+    folder = os.fsencode(scratch)
+    if libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
+        return False
+    if libc.mount(folder, folder, None, _MS_BIND, None) != 0:
+        return False
+    return _set_mount(libc, b"/", _MountAttr(attr_set=_MOUNT_ATTR_RDONLY), _AT_RECURSIVE) and _set_mount(
+        libc, folder, _MountAttr(attr_clr=_MOUNT_ATTR_RDONLY), 0
+    )
+
+
+def _set_mount(libc: Any, path: bytes, change: _MountAttr, flags: int) -> bool:
+    arguments = (ctypes.c_long(_AT_FDCWD), ctypes.c_char_p(path), ctypes.c_ulong(flags))
+    size = ctypes.c_size_t(ctypes.sizeof(change))
+    return libc.syscall(ctypes.c_long(_MOUNT_SETATTR), *arguments, ctypes.byref(change), size) == 0
 
 
 def _keep_ids(uid: int, gid: int) -> None:
@@ -250,14 +286,17 @@ def forbid_torch() -> None:
 def probe(*, allow_network: bool = False) -> Isolation:
     """What workers get on this machine, found out in a process of its own. Raises OSError when none can be started."""
     code = (
-        "from factory.rewards.pool_isolation import isolate; "
-        f"found, _ = isolate(allow_network={allow_network!r}); print(found.network, found.processes, int(found.has_own_user))"
+        "import sys, pathlib; from factory.rewards.pool_isolation import isolate; "
+        f"found, _ = isolate(allow_network={allow_network!r}, scratch=pathlib.Path(sys.argv[1])); "
+        "print(found.network, found.processes, int(found.has_own_user), found.files)"
     )
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
-    )
+    with tempfile.TemporaryDirectory(prefix="factory-probe-") as scratch:
+        done = subprocess.run(
+            [sys.executable, "-c", code, scratch], capture_output=True, text=True, check=False,
+            env=os.environ | {"PYTHONPATH": path},
+        )  # fmt: skip
     if done.returncode:
         raise OSError(f"the probe of worker isolation ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    network, processes, has_own_user = done.stdout.split()
-    return Isolation(network, processes, has_own_user == "1")
+    network, processes, has_own_user, files = done.stdout.split()
+    return Isolation(network, processes, has_own_user == "1", files)

@@ -200,13 +200,12 @@ class WorkerProcess:
         first call not answered is meant, since the last sign of life.
         """
         number, begun = self.progress.read()
-        known = self.calls.keys() | self.recalled
-        if number in known and number > self._seen[0]:
+        if number > self._seen[0] and (number in self.calls or number in self.recalled):
             self._seen = number, min(begun, time.monotonic()) if math.isfinite(begun) else self.since
         number, begun = self._seen
-        if number in known:
+        if number in self.calls or number in self.recalled:
             return number, begun, True
-        return min(known, default=-1), self.since, False
+        return min(self.recalled, default=next(iter(self.calls), -1)), self.since, False
 
     def kill(self, *, grace_s: float = 0.0) -> int:
         """Kill the worker and all that it started (SIGKILL cannot be ignored). Returns the exit status; negative is a signal.

@@ -3,7 +3,7 @@
 Frames (parent -> worker)
     {"samples": [sample JSON, ...], "calls": [[number, verifier, completion, sample index], ...]}
 Frames (worker -> parent)
-    {"ready": {verifier: version}, "code": str, "network": str, "processes": str, "pid": int}   once, after the pack is loaded
+    {"ready": {verifier: version}, "code": str, "network": str, "processes": str, "files": str, "pid": int}   once, after the pack is loaded
     {"fatal": text}                                                             the pack could not be loaded
     {"replies": [[number, verdict, seconds, has_leftovers, retire], ...]}       one reply per call, in order
 
@@ -181,6 +181,7 @@ class Ready:
     """Hash of the code that its verifiers are made of."""
     network: str
     processes: str
+    files: str
     pid: int
 
 
@@ -189,5 +190,5 @@ def ready_from_json(message: Mapping[str, Any]) -> Ready:
     versions, pid = message.get("ready"), message.get("pid")
     if not isinstance(versions, dict) or not versions or type(pid) is not int or pid <= 1:
         raise ValueError("no list of verifiers")
-    texts = [str(message.get(name, "")) for name in ("code", "network", "processes")]
+    texts = [str(message.get(name, "")) for name in ("code", "network", "processes", "files")]
     return Ready({str(name): str(version) for name, version in versions.items()}, *texts, pid)

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,9 @@ from factory.rewards.pool_upkeep import Upkeep
 from factory.rewards.pool_wire import MAX_REASON, FrameReader, checked_verdict, pack_frame, verdict_to_json
 
 _CHUNK = 1 << 20
-FLUSH_S = 0.01
+FLUSH_S = 0.025
 """Wall seconds after which replies are sent at the latest, when a call ends."""
+_FIXED = (str, int, float, bool, type(None))
 MEMORY = "memory"
 """Reason to retire: the worker ran out of memory, which may be the doing of earlier calls."""
 
@@ -85,14 +85,22 @@ def code_hash(pack: str, verifiers: Mapping[str, Any]) -> str:
 def judge(verifier: Any, completion: str, sample: Sample, memory_mib: int) -> tuple[dict[str, Any], str]:
     """One verdict as JSON, and why the worker should retire after it. Whatever the verifier raises becomes `error`."""
     try:
-        # A copy per call: a verifier that changes its sample must not change what the next one sees.
-        own = replace(sample, reference=copy.deepcopy(sample.reference), meta=copy.deepcopy(sample.meta))
-        return verdict_to_json(checked_verdict(verifier(completion, own))), ""
+        return verdict_to_json(checked_verdict(verifier(completion, _own(sample)))), ""
     except MemoryError:
         reason, retire = f"needed more memory than pool.memory_mib={memory_mib} allows", MEMORY
     except BaseException as err:  # SystemExit and the like too: nothing that a verifier raises may end the worker
         reason, retire = f"{type(err).__name__}: {_text_of(err)}", ""
     return verdict_to_json(Verdict(0.0, Status.error, reason)), retire
+
+
+def _own(sample: Sample) -> Sample:
+    """A copy for one call: a verifier that changes its sample must not change what the next one sees."""
+    reference, meta = sample.reference, sample.meta
+    is_flat = all(type(value) in _FIXED for value in meta.values())
+    return Sample(
+        sample.id, sample.task, sample.messages, reference if type(reference) in _FIXED else copy.deepcopy(reference),
+        sample.media, dict(meta) if is_flat else copy.deepcopy(meta), sample.split, sample.source,
+    )  # fmt: skip
 
 
 def _text_of(err: BaseException) -> str:
@@ -157,7 +165,7 @@ def main(argv: list[str]) -> int:
     """Entry point of the process."""
     descriptor, progress_descriptor, parent_pid, memory_mib = (int(text) for text in argv[:4])
     may_use_network, scratch, pack = argv[4] == "network", Path(argv[5]), argv[6]
-    isolation, starts = isolate(allow_network=may_use_network)
+    isolation, starts = isolate(allow_network=may_use_network, scratch=scratch)
     die_with_parent(parent_pid)
     if isolation.processes == "namespace":
         first_process(descriptor, scratch)
@@ -178,7 +186,8 @@ def main(argv: list[str]) -> int:
     server = Server(channel, verifiers, memory_mib, progress, starts)
     ready = {name: str(verifier.version) for name, verifier in verifiers.items()}
     channel.sendall(pack_frame({
-        "ready": ready, "code": code, "network": isolation.network, "processes": isolation.processes, "pid": outer_pid(),
+        "ready": ready, "code": code, "network": isolation.network, "processes": isolation.processes,
+        "files": isolation.files, "pid": outer_pid(),
     }))  # fmt: skip
     server.serve()
     return 0

@@ -50,7 +50,7 @@ def read_quantity(text: str) -> Quantity:
     if not text:
         raise ValueError("no number, or more than 400 characters")
     text = text.replace("−", "-").replace("^-^", "^-")
-    text = " ".join(_LATEX_SPACE.sub(lambda hit: f" {hit.group(1) or ''}", text).split()).strip(" .,;*`_")
+    text = " ".join(_LATEX_SPACE.sub(lambda hit: f" {hit.group(1) or ''}", text).split()).lstrip(" ,;*`_").rstrip(" .,;*`_")
     text = _BODY_SURFACE.sub("bsa", _ABOUT.sub("", text))
     if any(unicodedata.category(char) == "Nd" and not char.isascii() for char in text):
         raise ValueError("digits of another script")

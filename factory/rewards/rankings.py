@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from factory.contracts import Sample, Verdict
 from factory.rewards.answers import accepted, normalise
-from factory.rewards.reader import AnswerReader, graded, one_of, share, unparsable
+from factory.rewards.reader import AnswerReader, graded, one_of, share, short, unparsable
 from factory.rewards.sets import read_items
 
 
@@ -80,7 +80,9 @@ class Ranking(AnswerReader):
         if not listed or len(listed) > self.max_items:
             return unparsable(f"{len(listed)} items, want 1 to {self.max_items}", want)
         score = self._score(listed[: self.cutoff or None], gold)
-        return graded(score, self.threshold, f"got {', '.join(listed)[:120]}, want {want[:120]}: {self.rule} {score:.4f}")
+        return graded(
+            score, self.threshold, f"got {short(', '.join(listed), 120)}, want {short(want, 120)}: {self.rule} {score:.4f}"
+        )
 
     def _score(self, listed: list[str], gold: list[str]) -> float:
         if self.rule in ("ndcg", "mm_r5"):

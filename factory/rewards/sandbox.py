@@ -78,7 +78,9 @@ class Ended:
     """`time` or `output` when it was stopped by us."""
 
 
-def command(bwrap: str, arguments: Sequence[str], limits: Limits, descriptor: int, interpreter: str, roots: Sequence[str]) -> list[str]:
+def command(
+    bwrap: str, arguments: Sequence[str], limits: Limits, descriptor: int, interpreter: str, roots: Sequence[str]
+) -> list[str]:
     """The bubblewrap command line for one program.
 
     Args:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from factory.contracts import Sample, Verdict
 from factory.errors import ConfigError
 from factory.rewards.answers import Synonyms, accepted
-from factory.rewards.reader import AnswerReader, graded, one_of, share, unparsable
+from factory.rewards.reader import AnswerReader, graded, one_of, share, short, unparsable
 
 RULES = ("exact", "f1", "jaccard", "precision", "recall")
 _SEPARATOR = re.compile(r"[,;\n|•]|\s/\s|\s\band\b\s")
@@ -105,7 +105,7 @@ class LabelSet(AnswerReader):
         extra = len(got - wanted)
         score = 0.0 if self.max_extra is not None and extra > self.max_extra else overlap(got, wanted, self.rule)
         parts = {"precision": overlap(got, wanted, "precision"), "recall": overlap(got, wanted, "recall")}
-        return graded(score, self.threshold, f"got {', '.join(sorted(got))[:200]}, want {want[:200]}", parts)
+        return graded(score, self.threshold, f"got {short(', '.join(sorted(got)), 200)}, want {short(want, 200)}", parts)
 
 
 def words(text: str) -> list[str]:

@@ -94,6 +94,10 @@ class ClosedAnswer(AnswerReader):
 class YesNo(AnswerReader):
     """1 when exactly one of the words yes and no occurs in the answer and it is the reference ("Yes, there is." counts)."""
 
+    version: str = "2"
+    max_words: int = 50
+    """A longer answer is unparsable: in an essay, one of the two words says nothing."""
+
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Raises ValueError when the reference is neither yes nor no."""
         gold = {"yes": "yes", "no": "no", "true": "yes", "false": "no"}.get(str(sample.reference).strip().casefold())
@@ -101,6 +105,8 @@ class YesNo(AnswerReader):
             raise ValueError(f"sample {sample.id}: reference {sample.reference!r} is neither yes nor no")
         parsed = self.read(completion)
         got = read_yes_no(parsed.answer) if parsed.answer else None
+        if parsed.answer and len(parsed.answer.split()) > self.max_words:
+            return unparsable(f"the answer has more than {self.max_words} words", gold)
         if got is None:
             return unparsable(parsed.reason if parsed.answer is None else "not exactly one of yes and no", gold)
         return judged(got == gold, got, gold)

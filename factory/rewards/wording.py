@@ -33,7 +33,9 @@ class NoRepetition(AnswerReader):
         super().__post_init__()
         one_of(self.name, "part", self.part, ("whole", "answer", "thinking"))
         if self.n < 1 or not 0.0 <= self.from_share <= 1.0:
-            raise ConfigError(f"verifier '{self.name}': want n 1 or more and from_share in [0, 1]; got {self.n}, {self.from_share}.")
+            raise ConfigError(
+                f"verifier '{self.name}': want n 1 or more and from_share in [0, 1]; got {self.n}, {self.from_share}."
+            )
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Never raises for a sound setting."""

@@ -63,6 +63,8 @@ class AuditReport:
     exploits: list[Exploit] = field(default_factory=list)
     constants: dict[str, float] = field(default_factory=dict)
     """task -> largest mean reward of one fixed completion over samples with another answer."""
+    poor_golds: dict[str, float] = field(default_factory=dict)
+    """sample -> reward of its gold completion, where that is not 1: nothing can be searched there."""
     fixtures: list[dict[str, Any]] = field(default_factory=list)
     """One row per fixture completion: place, verifier, kind, expected and got."""
 
@@ -74,19 +76,25 @@ class AuditReport:
     @property
     def has_faults(self) -> bool:
         """Whether the audit ends with exit code 1."""
-        return bool(self.exploits or self.faulty_fixtures)
+        return bool(self.exploits or self.faulty_fixtures or self.poor_golds)
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping; completions are cut to 2,000 characters."""
         rows = [{**asdict(found), "completion": found.completion[:2000]} for found in self.exploits]
         return {
             "gate": self.gate, "samples": self.num_samples, "attempts": self.num_attempts, "best": self.best,
-            "constants": self.constants, "exploits": rows, "fixtures": self.fixtures,
+            "constants": self.constants, "poor_golds": self.poor_golds, "exploits": rows, "fixtures": self.fixtures,
         }  # fmt: skip
 
 
 def search(
-    golds: Iterable[tuple[Sample, str]], judge: Judge, *, gate: float = GATE, seed: int = 0, rounds: int = ROUNDS, per_task: int = PER_TASK
+    golds: Iterable[tuple[Sample, str]],
+    judge: Judge,
+    *,
+    gate: float = GATE,
+    seed: int = 0,
+    rounds: int = ROUNDS,
+    per_task: int = PER_TASK,
 ) -> AuditReport:
     """Look for wrong completions that pay.
 
@@ -101,9 +109,15 @@ def search(
     for task, rows in by_task(golds).items():
         report.best[task] = 0.0
         for sample, gold in rows[:per_task]:
+            earned = judge([(gold, sample)])[0].get("reward") or 0.0
+            if earned < 1.0 - 1e-6:
+                report.poor_golds[sample.id] = earned
+                continue
             others = _wrong_answers(sample, rows, judge, gate)
             report.num_samples += 1
-            _search_sample(report, sample, list(attempts(sample, gold, others)), judge, random.Random(f"{seed}-{sample.id}"), rounds)
+            _search_sample(
+                report, sample, list(attempts(sample, gold, others)), judge, random.Random(f"{seed}-{sample.id}"), rounds
+            )
         _constant_answers(report, task, rows, judge)
     return report
 
@@ -142,7 +156,8 @@ def _search_sample(
                 if (value is None or value >= report.gate) and key not in found:
                     found.add(key)
                     report.exploits.append(Exploit(sample.id, sample.task, attempt.mutation, figure, value, attempt.completion))
-        order = sorted(range(len(tried)), key=lambda index: -values[index])[:KEPT]
+        # Equal ones in random order, so that not always the same are dressed up.
+        order = sorted(range(len(tried)), key=lambda index: (-values[index], rng.random()))[:KEPT]
         tried = [
             Attempt(f"{tried[index].mutation}, {name}", dress(tried[index].completion, sample, rng))
             for index in order for name, dress in DRESSINGS
@@ -164,7 +179,9 @@ def _constant_answers(report: AuditReport, task: str, rows: Sequence[tuple[Sampl
             return
 
 
-def check_fixtures(subject: Subject, verdicts_of: Callable[[Sequence[tuple[str, Sample, str]]], Sequence[Any]]) -> list[dict[str, Any]]:
+def check_fixtures(
+    subject: Subject, verdicts_of: Callable[[Sequence[tuple[str, Sample, str]]], Sequence[Any]]
+) -> list[dict[str, Any]]:
     """Score fixtures/completions.jsonl: one row each, with what differs in `fault` (empty when reproduced).
 
     Args:

@@ -94,13 +94,14 @@ def _same_form(frame: Frame, sample: Sample, others: Sequence[Frame]) -> Iterato
     """Attempts that keep the gold's own form and change what stands in it."""
     answer = frame.answer
     alike = answer.translate(LOOK_ALIKES)
-    changed = sum(a != b for a, b in zip(answer, alike, strict=True))
-    if changed and changed >= 0.6 * sum(char.isalnum() for char in answer):
+    words = re.findall(r"\w+", answer)
+    if words and all(word != word.translate(LOOK_ALIKES) for word in words):
         yield Attempt("look-alike letters", frame.around(alike))
     if len(answer) > 1 and answer != answer[::-1] and not _is_list(answer):
         yield Attempt("right-to-left override", frame.around(f"\u202e{answer[::-1]}\u202c"))
     padding = "and so on " * (LONG // 3)
-    yield Attempt("answer buried in a long text", frame.around(f"{padding}{answer} {padding}"))
+    if frame.shape.form is not AnswerForm.json:  # there the object is the answer, whatever stands around it
+        yield Attempt("answer buried in a long text", frame.around(f"{padding}{answer} {padding}"))
     yield from _listed_options(frame, sample)
     wrong = [other.answer for other in others if other.answer != answer]
     if not wrong:

@@ -134,7 +134,7 @@ def test_without_a_namespace_the_audit_hook_refuses_python_code():
         script = (
             "import sys; from factory.rewards import pool_isolation as p, pool_worker as w\n"
             "import pool_verifiers as v; from factory.contracts import Sample\n"
-            "p._unshare = lambda **_: p.Isolation('audit-hook', 'group'); print(p.isolate(allow_network=False)[0].network)\n"
+            "p._unshare = lambda **_: p.Isolation('audit-hook', 'group'); print(p.isolate(allow_network=False, scratch=None)[0].network)\n"
             f"s = Sample(id='s', task='t', messages=(), reference={server.getsockname()[1]})\n"
             "print([f('x', s).score for f in (v.python_network, v.datagram_network, v.look_up)])"
         )

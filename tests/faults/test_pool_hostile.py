@@ -4,6 +4,7 @@ A part of the cases runs in every test run, all of them with `-m slow`. What eac
 `hostile/sayings.py`; the worker processes import them, this process never runs one.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from deeds import DEEDS  # noqa: E402
 from sayings import SAYINGS  # noqa: E402
 
 from factory.errors import RewardError  # noqa: E402
+from factory.rewards.pool import VerifierPool  # noqa: E402
 
 GUILTY = [name for name, (_, (status, _)) in DEEDS.items() if status != "ok"]
 VANDALS = [name for name, (_, (status, _)) in DEEDS.items() if status == "ok"]
@@ -122,6 +124,20 @@ def test_guilty_rollouts_are_masked_and_the_rest_trains_as_if_they_had_not_been(
 @pytest.mark.usefixtures("nothing_left")
 def test_what_a_verifier_leaves_behind_disturbs_no_other(base, tmp_path):
     check_vandals(base, tmp_path, QUICK_VANDALS)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_every_call_finds_its_worker_as_the_first_call_did():
+    with VerifierPool("hostile_kit:VERIFIERS", workers=1, memory_mib=256) as pool:
+        witness = kit.deed_samples(["witness"])[0]
+        rows = [("blue", witness, ["witness"])]
+        for sample in kit.deed_samples(VANDALS):
+            rows += [("blue", sample, ["hostile"]), ("red", witness, ["witness"])]
+        found = [next(iter(row.values())) for row in pool.score(rows)]
+    assert [verdict.status.value for verdict in found] == ["ok"] * len(rows)
+    first, *later = [json.loads(verdict.reason) for verdict in found[::2]]
+    changed = {name: facts for name, facts in zip(VANDALS, later, strict=True) if facts != first}
+    assert not changed, (first, changed)
 
 
 @pytest.mark.usefixtures("nothing_left")

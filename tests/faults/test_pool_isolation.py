@@ -77,7 +77,7 @@ def test_without_namespaces_the_guilty_alone_pay_and_nothing_is_left(tmp_path, m
 def test_the_probe_tells_what_a_pool_gets():
     found = probe()
     with VerifierPool("hostile_kit:VERIFIERS") as pool:
-        assert (pool.network, pool.processes) == (found.network, found.processes)
+        assert (pool.network, pool.processes, pool.files) == (found.network, found.processes, found.files)
     assert probe(allow_network=True).network == "allowed"
 
 
@@ -86,7 +86,8 @@ def test_the_network_is_there_when_it_is_allowed():
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         script = (
-            "import socket; from factory.rewards.pool_isolation import isolate; isolate(allow_network=True); "
+            "import socket, pathlib, tempfile; from factory.rewards.pool_isolation import isolate; "
+            "isolate(allow_network=True, scratch=pathlib.Path(tempfile.mkdtemp())); "
             f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]})).close(); print('connected')"
         )
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
@@ -112,3 +113,29 @@ def test_a_tree_is_removed_in_which_that_was_forbidden(tmp_path):
     locked.chmod(0)
     remove_tree(tmp_path / "scratch")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+def test_files_are_read_only_outside_the_scratch_folder(tmp_path):
+    """C code included: a removal goes through libc directly. The files are this test's own, whatever becomes of the lock."""
+    if probe().files != "read-only":
+        pytest.skip("this kernel gives no mount namespace")
+    scratch, outside = tmp_path / "scratch", tmp_path / "outside"
+    scratch.mkdir()
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    script = (
+        "import ctypes, os, pathlib, sys; from factory.rewards.pool_isolation import isolate\n"
+        "scratch, outside = map(pathlib.Path, sys.argv[1:]); isolate(allow_network=False, scratch=scratch)\n"
+        "(scratch / 'own').write_text('y'); (scratch / 'own').unlink(); open('/dev/null', 'w').write('z')\n"
+        "failed = [ctypes.CDLL(None).unlink(os.fsencode(outside / 'kept'))]\n"
+        "for act in (lambda: (outside / 'new').write_text('n'), lambda: os.rename(outside / 'kept', outside / 'moved')):\n"
+        "    try: act(); failed.append(0)\n"
+        "    except OSError as err: failed.append(err.strerror)\n"
+        "print(failed)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
+    command = [sys.executable, "-c", script, str(scratch), str(outside)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "[-1, 'Read-only file system', 'Read-only file system']\n", done.stderr
+    assert [path.name for path in outside.iterdir()] == ["kept"]

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest import answer_of, mark_of, sample
+from judge_server import answer_of, mark_of, sample
 
 from factory.contracts import Status
 from factory.errors import ConfigError, DataError
@@ -133,7 +133,9 @@ def test_local_addresses_need_no_network_flag(url):
     assert read_judges({"judges": {"j": {"kind": "endpoint", "url": url, "model": "m"}}})["j"].weight_cap == 0.3
 
 
-@pytest.mark.parametrize("url", ["https://api.example.org/v1", "http://8.8.8.8/v1", "http://localhost.example.org/v1", "http://10.1.2.3.nip.io/"])
+@pytest.mark.parametrize(
+    "url", ["https://api.example.org/v1", "http://8.8.8.8/v1", "http://localhost.example.org/v1", "http://10.1.2.3.nip.io/"]
+)
 def test_other_addresses_need_it(url):
     build = {"judges": {"j": {"kind": "endpoint", "url": url, "model": "m"}}}
     with pytest.raises(ConfigError, match="--online"):
@@ -174,7 +176,7 @@ def paths(monkeypatch):
 
 def test_a_local_model_scores_and_its_troubles_cost_one_verdict_each(paths):
     settings = JudgeSettings("scalar", path="x", timeout_s=1.0)
-    backend = LocalScorer(settings, "scripted:Words")
+    backend = LocalScorer(settings, "scripted_judges:Words")
     judge = Judge("words", settings, backend, Curve(0.5, centre=0.0, width=1.0))
     one = sample(reference="a clear blue sky")
     try:
@@ -195,7 +197,7 @@ def test_a_local_model_scores_and_its_troubles_cost_one_verdict_each(paths):
 
 def test_against_the_reference_is_the_bradley_terry_probability(paths):
     settings = JudgeSettings("scalar", path="x", against="reference")
-    backend = LocalScorer(settings, "scripted:Words")
+    backend = LocalScorer(settings, "scripted_judges:Words")
     try:
         # The reference has 2 of its words: 0. The candidate has 1: -1. sigmoid(-1 - 0) = 0.268941
         verdict = Judge("words", settings, backend)("blue", sample(reference="blue sky"))
@@ -207,7 +209,7 @@ def test_against_the_reference_is_the_bradley_terry_probability(paths):
 
 def test_a_local_generative_model(paths):
     settings = JudgeSettings("local", path="x")
-    backend = LocalText(settings, "scripted:Echo")
+    backend = LocalText(settings, "scripted_judges:Echo")
     try:
         judge = Judge("echo", settings, backend)
         assert judge("blue", sample()).score == 1.0 and judge("red", sample()).score == pytest.approx(0.1)
@@ -217,7 +219,7 @@ def test_a_local_generative_model(paths):
 
 def test_a_model_that_cannot_be_loaded_is_tried_once(paths):
     settings = JudgeSettings("scalar", path="missing")
-    backend = LocalScorer(settings, "scripted:Words")
+    backend = LocalScorer(settings, "scripted_judges:Words")
     judge = Judge("words", settings, backend)
     assert "FileNotFoundError" in judge("blue", sample()).reason
     began = time.monotonic()

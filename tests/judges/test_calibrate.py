@@ -4,13 +4,19 @@ import json
 import random
 
 import pytest
-from conftest import sample
 from hypothesis import given
 from hypothesis import strategies as st
+from judge_server import sample
 
 from factory.errors import ConfigError, DataError, RewardError
 from factory.rewards.judges.calibrate import (
-    Labelled, admitted, best_threshold, cached, calibrate, figures, read_labelled,
+    Labelled,
+    admitted,
+    best_threshold,
+    cached,
+    calibrate,
+    figures,
+    read_labelled,
 )  # fmt: skip
 from factory.rewards.judges.judge import Judge, JudgeFailed
 from factory.rewards.judges.prompt import UnparsableVerdict
@@ -89,7 +95,9 @@ def test_a_random_judge_is_not_flattered_by_choosing_its_threshold():
     noise = {f"{kind} {i}": rng.random() for kind in ("blue", "red") for i in range(30)}
     found = calibrate(judge(lambda text: noise.get(text, 0.0)), rows(30, 30))
     in_sample = best_threshold([noise[f"{k} {i}"] for k in ("blue", "red") for i in range(30)], [True] * 30 + [False] * 30)
-    flattered = figures([noise[f"{k} {i}"] >= in_sample for k in ("blue", "red") for i in range(30)], [True] * 30 + [False] * 30)[0]
+    flattered = figures([noise[f"{k} {i}"] >= in_sample for k in ("blue", "red") for i in range(30)], [True] * 30 + [False] * 30)[
+        0
+    ]
     assert found.agreement < flattered and found.agreement < 0.7
 
 

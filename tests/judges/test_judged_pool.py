@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import answer_of, mark_of, sample
+from judge_server import answer_of, mark_of, sample
 
 from factory.contracts import Status
 from factory.errors import ConfigError, RewardError
@@ -18,21 +18,34 @@ POOL = {"workers": 1, "timeout_s": 5.0, "max_error_rate": 1.0}
 
 
 def labelled(path):
-    rows = [{"sample": sample(f"s{i}").to_json(), "completion": text, "label": text == "blue"} for i in range(12) for text in ("blue", "red")]
+    rows = [
+        {"sample": sample(f"s{i}").to_json(), "completion": text, "label": text == "blue"}
+        for i in range(12)
+        for text in ("blue", "red")
+    ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     return str(path)
 
 
 @pytest.fixture
 def build(server, tmp_path):
-    server.reply = lambda prompt: f"VERDICT {mark_of(prompt)}: {9 if answer_of(prompt).startswith('blue') and len(answer_of(prompt)) < 25 else 1}"
-    judge = {"kind": "endpoint", "url": server.url, "model": "m", "timeout_s": 5.0, "calibration": labelled(tmp_path / "l.jsonl"), "max_error_rate": 0.5}
+    server.reply = lambda prompt: (
+        f"VERDICT {mark_of(prompt)}: {9 if answer_of(prompt).startswith('blue') and len(answer_of(prompt)) < 25 else 1}"
+    )
+    judge = {
+        "kind": "endpoint",
+        "url": server.url,
+        "model": "m",
+        "timeout_s": 5.0,
+        "calibration": labelled(tmp_path / "l.jsonl"),
+        "max_error_rate": 0.5,
+    }
     return {"judges": {"helpful": judge}, "pool": POOL}
 
 
 def test_a_run_with_a_judge_end_to_end(server, build, tmp_path):
     mixture = build_mixture(TASKS, build, known=["exact"])
-    with scoring_pool("rules:VERIFIERS", build, mixture, workdir=tmp_path) as pool:
+    with scoring_pool("judged_rules:VERIFIERS", build, mixture, workdir=tmp_path) as pool:
         asked = len(server.requests)
         assert asked >= 24 and list((tmp_path / "judges").glob("judge-helpful-*.json"))
         texts = {"a": "blue", "b": "red", "c": "the sky is blue", "d": "blue " * 20}
@@ -48,7 +61,9 @@ def test_a_run_with_a_judge_end_to_end(server, build, tmp_path):
         figures = pool.figures()
         assert figures["judge/helpful/asked"] == 3 and figures["judge/helpful/agreement"] == pytest.approx(1 / 3)
         assert figures["judge/helpful/failed"] == 0 and figures["judge/helpful/score"] == pytest.approx(1.1 / 3)
-        rows = pool.score([("blue", sample(), ("exact", "helpful")), ("red", sample(), ("exact", "helpful")), ("blue", sample(), ("exact",))])
+        rows = pool.score(
+            [("blue", sample(), ("exact", "helpful")), ("red", sample(), ("exact", "helpful")), ("blue", sample(), ("exact",))]
+        )
         assert [sorted(row) for row in rows] == [["exact", "helpful"], ["exact", "helpful"], ["exact"]]
         assert rows[0]["helpful"].score == 0.9 and rows[1]["helpful"].score == 0
         assert pool.counts()["helpful"]["ok"] == 2 and set(pool.versions) == {"exact", "length", "helpful"}
@@ -58,18 +73,18 @@ def test_without_judges_it_is_the_plain_pool(build):
     from factory.rewards.pool import VerifierPool
 
     mixture = build_mixture({"plain": TASKS["plain"]}, build, known=["exact"])
-    with scoring_pool("rules:VERIFIERS", build, mixture) as pool:
+    with scoring_pool("judged_rules:VERIFIERS", build, mixture) as pool:
         assert isinstance(pool, VerifierPool)
 
 
 def test_a_judge_that_counts_must_be_calibrated_and_one_that_is_only_measured_need_not(server, build):
     del build["judges"]["helpful"]["calibration"]
     with pytest.raises(ConfigError, match="has a weight and no calibration"):
-        with scoring_pool("rules:VERIFIERS", build, build_mixture(TASKS, build, known=["exact"])):
+        with scoring_pool("judged_rules:VERIFIERS", build, build_mixture(TASKS, build, known=["exact"])):
             pass
     build["mixture"] = {"sky": {"helpful": 0.0}}
     mixture = build_mixture(TASKS, build, known=["exact"])
-    with scoring_pool("rules:VERIFIERS", build, mixture) as pool:
+    with scoring_pool("judged_rules:VERIFIERS", build, mixture) as pool:
         pool.submit("a", "blue", sample(), mixture.verifiers_for("sky"))
         ((_, verdicts),) = pool.results()
         assert verdicts["helpful"].score == 0.9 and mixture.combine("sky", verdicts).value == 1.0
@@ -77,7 +92,7 @@ def test_a_judge_that_counts_must_be_calibrated_and_one_that_is_only_measured_ne
 
 def test_a_judge_may_not_be_asked_without_its_rule(build):
     mixture = build_mixture(TASKS, build, known=["exact"])
-    with scoring_pool("rules:VERIFIERS", build, mixture) as pool:
+    with scoring_pool("judged_rules:VERIFIERS", build, mixture) as pool:
         with pytest.raises(ConfigError, match="needs the verdict of 'exact' first"):
             pool.submit("a", "blue", sample(), ["helpful"])
 
@@ -85,7 +100,7 @@ def test_a_judge_may_not_be_asked_without_its_rule(build):
 def test_failures_of_a_judge_are_masked_and_above_its_rate_the_run_stops(server, build):
     build["judges"]["helpful"]["max_error_rate"] = 0.2
     mixture = build_mixture(TASKS, build, known=["exact"])
-    with scoring_pool("rules:VERIFIERS", build, mixture) as pool:
+    with scoring_pool("judged_rules:VERIFIERS", build, mixture) as pool:
         server.reply = lambda prompt: "I cannot say."
         pool.submit("a", "blue", sample(), mixture.verifiers_for("sky"))
         ((_, verdicts),) = pool.results()

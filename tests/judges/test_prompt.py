@@ -1,11 +1,12 @@
 """The judge's prompt: what is judged is data, whatever it says; and only one line is a verdict."""
 
+import contextlib
 import re
 
 import pytest
-from conftest import answer_of, sample
 from hypothesis import given
 from hypothesis import strategies as st
+from judge_server import answer_of, sample
 
 from factory.rewards.judges.prompt import UnparsableVerdict, ask, clean, read_verdict
 
@@ -93,7 +94,5 @@ def test_anything_else_is_unparsable_and_never_a_zero(text):
 
 @given(st.text(max_size=100))
 def test_reading_never_raises_anything_else(text):
-    try:
+    with contextlib.suppress(UnparsableVerdict):
         assert 0 <= read_verdict(text, "abcd", 10) <= 1
-    except UnparsableVerdict:
-        pass

@@ -20,6 +20,7 @@ GOOD = {
     "smolinstruct": ("The product is <SMILES> CC(=O)O.C </SMILES>.", "CC(=O)O.C"),
     "timemaster": ("<think>t</think><class>Laptop</class><extension>unplug it</extension>", "Laptop"),
     "safework": ("<think>risky</think>\nI cannot help with that.", "I cannot help with that."),
+    "whole": (" Laptop\n", "Laptop"),
 }
 
 

@@ -30,7 +30,10 @@ def test_unknown_tasks_have_no_key():
     assert row_of({"arith/*": 7}, "arith/x") == 7 and row_of({"arith/*": 7}, "x") is None
 
 
-@given(st.lists(st.sampled_from(["a/*", "a/b*", "*", "a/bc", "a/?c"]), unique=True, min_size=1), st.permutations(["a/bc", "a/bd", "x"]))
+@given(
+    st.lists(st.sampled_from(["a/*", "a/b*", "*", "a/bc", "a/?c"]), unique=True, min_size=1),
+    st.permutations(["a/bc", "a/bd", "x"]),
+)
 def test_the_order_of_look_ups_does_not_matter(keys, tasks):
     routes = Routes(keys)
     first = {task: routes.key_of(task) for task in tasks}
@@ -100,7 +103,11 @@ def test_totals_curves_and_gains_by_hand(tmp_path):
     ], tmp_path / "tasks.jsonl")  # fmt: skip
     totals = found.totals()
     # up: 4 of 8 reward; down: 2.4 over 6 live; dark: nothing live.
-    assert totals["up"].mean_reward == 0.5 and totals["down"].mean_reward == pytest.approx(0.4) and totals["dark"].mean_reward is None
+    assert (
+        totals["up"].mean_reward == 0.5
+        and totals["down"].mean_reward == pytest.approx(0.4)
+        and totals["dark"].mean_reward is None
+    )
     assert found.shares() == {"up": 0.4, "down": 0.4, "dark": 0.2}
     assert found.curve("up") == [(1.0, 0.25), (2.0, 0.75)] and found.curve("up", bins=1) == [(1.5, 0.5)]
     # up 0.75 - 0.25; down 0.4 / 4 - 2 / 2 = -0.9; dark has no live rollouts.

@@ -54,7 +54,10 @@ def test_a_gamed_verifier_is_flagged_in_plain_words(caplog):
     watch = VerifierWatch(SETTINGS, mixture)
     figures = train(watch, mixture, exploit=True)
     assert watch.flagged() == ["hackable"] and figures[-1]["watch/flagged"] == 1
-    assert figures[0]["watch/flagged"] == 0 and figures[0]["watch/hackable/accuracy_fresh"] > figures[-1]["watch/hackable/accuracy_fresh"]
+    assert (
+        figures[0]["watch/flagged"] == 0
+        and figures[0]["watch/hackable/accuracy_fresh"] > figures[-1]["watch/hackable/accuracy_fresh"]
+    )
     (message,) = watch.messages
     assert "'hackable' is probably being gamed" in message and "'auditor' fell from" in message and message in caplog.text
 
@@ -82,10 +85,8 @@ def test_both_must_happen_and_a_slow_slide_adds_up(looks, is_flagged):
 class DriftingPool:
     """A pool whose verifier goes bad: after 3 looks it pays everything."""
 
-    versions = {"hackable": "1"}
-
     def __init__(self):
-        self.looks = 0
+        self.looks, self.versions = 0, {"hackable": "1"}
 
     def score(self, items):
         self.looks += 1
@@ -123,13 +124,17 @@ def test_masked_rollouts_and_few_rows_say_nothing():
     assert watch.look(2, rewards(mixture, ["blue"] * 16), None)["watch/hackable/accuracy_fresh"] == 1.0
 
 
-@pytest.mark.parametrize("auditors, told", [({"hackable": "auditro"}, "auditor"), ({"auditor": "hackable"}, "training games it too")])
+@pytest.mark.parametrize(
+    "auditors, told", [({"hackable": "auditro"}, "auditor"), ({"auditor": "hackable"}, "training games it too")]
+)
 def test_an_auditor_must_exist_and_be_out_of_reach(auditors, told):
     with pytest.raises(ConfigError, match=told):
         VerifierWatch(WatchSettings(auditors=auditors), Mixture(TASKS))
 
 
-@pytest.mark.parametrize("row, told", [({"evry": 3}, "every"), ({"every": -1}, "every"), ({"rise": 0}, "rise"), ({"min_rows": 2.5}, "min_rows")])
+@pytest.mark.parametrize(
+    "row, told", [({"evry": 3}, "every"), ({"every": -1}, "every"), ({"rise": 0}, "rise"), ({"min_rows": 2.5}, "min_rows")]
+)
 def test_settings_are_refused_with_the_key(row, told):
     with pytest.raises(ConfigError, match=told):
         read_settings(row)

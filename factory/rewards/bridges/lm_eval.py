@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +31,25 @@ def _task(target: str) -> Any:
         made = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, KeyError) as err:
         raise PluginError(f"lm-eval task '{target}' cannot be had: {err}. Write MODULE:NAME, or install lm-eval.") from err
-    return made() if callable(made) and not hasattr(made, "doc_to_text") else made
+    return made() if isinstance(made, type) or not hasattr(made, "doc_to_text") else made
+
+
+@contextmanager
+def _unlisted_torch() -> Iterator[None]:
+    """While a task is made in a pool worker: `datasets` takes the worker's ban (torch listed as None) for a loaded torch."""
+    is_banned = sys.modules.get("torch", ...) is None
+    if is_banned:
+        del sys.modules["torch"]
+    try:
+        yield
+    finally:
+        if is_banned:
+            sys.modules["torch"] = None  # type: ignore[assignment]
 
 
 def _checked(target: str) -> Any:
-    task = _task(target)
+    with _unlisted_torch():
+        task = _task(target)
     kind = getattr(task, "OUTPUT_TYPE", None) or "generate_until"
     if kind != "generate_until":
         raise ConfigError(

@@ -27,7 +27,7 @@ def _environment(target: str) -> Any:
         made = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as err:
         raise PluginError(f"environment '{target}' cannot be imported: {err}. Write MODULE:NAME.") from err
-    return made() if callable(made) and not hasattr(made, "rubric") else made
+    return made() if isinstance(made, type) or not hasattr(made, "rubric") else made
 
 
 def _rubric(env: Any) -> tuple[list[Any], list[float]]:

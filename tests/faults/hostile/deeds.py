@@ -1,19 +1,21 @@
 """What hostile verifiers do, by name. Run by worker processes only: never call one of these in the test process.
 
 `DEEDS` maps a name to (function, expected). `expected` is (status, part of the reason) of the guilty verdict; for a vandal, who
-gives a sound verdict and leaves damage behind, the status is `ok`. Bombs are bounded, because the test machine is shared.
+gives a sound verdict and leaves damage behind, the status is `ok`. Every deed is harmless by
+itself: bombs are bounded, nothing is removed but what the deed made, and no signal goes to a process that is not its own, whatever
+the pool enforces or a mutation of it no longer does.
 """
 
 import builtins
 import contextlib
 import ctypes
+import decimal
 import gc
 import mmap
 import os
 import random
 import re
 import resource
-import shutil
 import signal
 import socket
 import struct
@@ -169,7 +171,7 @@ def allocates_50_gib(completion, sample):
 @deed("error", "pool.memory_mib")
 def allocates_in_steps(completion, sample):
     hoard = []
-    while True:
+    for _ in range(256):  # 2 GiB, should the limit fail
         hoard.append(bytearray(8 << 20))
 
 
@@ -183,7 +185,7 @@ def prints_gigabytes(completion, sample):
 @deed("error", "File too large")
 def fills_the_disk(completion, sample):
     with open("big", "wb") as file:
-        while True:
+        for _ in range(256):  # 256 MiB, should the limit fail
             file.write(bytes(1 << 20))
 
 
@@ -427,13 +429,19 @@ def looks_up_a_name(completion, sample):
 
 @deed("ok")
 def changes_folder(completion, sample):
-    os.chdir("/")
+    """To a harmless place: a deed must do no harm even where the pool fails to undo the one before it."""
+    os.chdir(tempfile.gettempdir())
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
     return FINE
 
 
 @deed("ok")
 def removes_its_folder(completion, sample):
-    shutil.rmtree(os.getcwd())
+    """Remove an empty folder that this call made and stands in. Never a recursive removal: the folder might be another."""
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    os.rmdir(folder)
     return FINE
 
 
@@ -537,4 +545,18 @@ def stops_collecting(completion, sample):
 @deed("ok")
 def prints_a_lot(completion, sample):
     print("x" * (8 << 20), flush=True)
+    return FINE
+
+
+@deed("ok")
+def changes_signals(completion, sample):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    return FINE
+
+
+@deed("ok")
+def changes_precision(completion, sample):
+    decimal.getcontext().prec = 2
+    sys.path.clear()
     return FINE

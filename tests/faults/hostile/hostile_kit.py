@@ -37,8 +37,36 @@ class Hostile:
         return Verdict(float(said == "green"), Status.ok if said == "green" else Status.wrong, f"said {said[:20]}")
 
 
+@dataclass(frozen=True)
+class Witness:
+    """Says what a call finds in its worker."""
+
+    name: str = "witness"
+    version: str = "1"
+
+    def __call__(self, completion, sample):
+        import decimal
+        import gc
+        import os
+        import random
+        import resource
+        import signal
+        import sys
+
+        print("seen")
+        facts = {
+            "length": len("abc"), "random": random.random(), "environment": len(os.environ), "trace": sys.gettrace(),
+            "folder": Path(os.getcwd()).name[:13], "recursion": sys.getrecursionlimit(), "collects": gc.isenabled(),
+            "alarm": str(signal.getsignal(signal.SIGALRM)), "timer": signal.getitimer(signal.ITIMER_REAL),
+            "mask": str(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+            "precision": decimal.getcontext().prec, "opens": str(open), "path": len(sys.path),
+        }  # fmt: skip
+        return Verdict(1.0, Status.ok, json.dumps(facts))
+
+
 VERIFIERS = {
     "hostile": Hostile(),
+    "witness": Witness(),
     "letter": OptionLetter(name="letter"),
     "closed": ClosedAnswer(name="closed"),
     "format": FormatVerifier(),

@@ -30,7 +30,7 @@ class Echo:
         pass
 
     def complete(self, messages):
-        from conftest import answer_of, mark_of
+        from judge_server import answer_of, mark_of
 
         prompt = messages[-1].content
         return f"I think so.\nVERDICT {mark_of(prompt)}: {10 if 'blue' in answer_of(prompt) else 1}"
