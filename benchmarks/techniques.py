@@ -185,7 +185,10 @@ def table(results: Mapping[str, list[dict[str, Any]]], skipped: Mapping[str, str
 
 def savings(results: Mapping[str, list[dict[str, Any]]]) -> str:
     """Tokens to the threshold with a piece over tokens without it, seed by seed; and the difference in what was reached."""
-    lines = ["| with | without | tokens to threshold, with / without by seed | final accuracy, with - without (points, 95 %) |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| with | without | tokens to threshold, with / without by seed | final accuracy, with - without (points, 95 %) |",
+        "| --- | --- | --- | --- |",
+    ]
     for ablation, (preset, _) in WITHOUT.items():
         if preset not in results or ablation not in results:
             continue
@@ -195,7 +198,9 @@ def savings(results: Mapping[str, list[dict[str, Any]]]) -> str:
             ratios.append(f"{a / b:.2f}" if a and b else ("only with" if a else "only without" if b else "neither"))
         pairs = [{"start": o["right"], "right": w["right"]} for w, o in zip(results[preset], results[ablation], strict=True)]
         gain, low, high = paired_interval(pairs)
-        lines.append(f"| `{preset}` | `{ablation}` | {', '.join(ratios)} | {100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |")
+        lines.append(
+            f"| `{preset}` | `{ablation}` | {', '.join(ratios)} | {100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |"
+        )
     return "\n".join(lines)
 
 
@@ -253,7 +258,17 @@ def finished(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, A
     """The result of one run, from FOLDER or from a new process; its last error line when it failed."""
     path = arguments.out / f"{name.replace(' ', '')}-{seed}-{arguments.budget}.json"
     if not path.is_file():
-        command = [sys.executable, __file__, "--out", str(arguments.out), "--budget", str(arguments.budget), "--one", name, str(seed)]
+        command = [
+            sys.executable,
+            __file__,
+            "--out",
+            str(arguments.out),
+            "--budget",
+            str(arguments.budget),
+            "--one",
+            name,
+            str(seed),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if ran.returncode:

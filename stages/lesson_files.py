@@ -74,7 +74,7 @@ def check_source(key: str, value: str, wanted: str, build: Mapping[str, Any]) ->
         build: the whole config as plain data.
 
     Raises:
-        ConfigError: the stage is unknown or writes no such file, or the path is missing.
+        ConfigError: the stage is unknown, writes no such file or was told not to, or the path is missing.
     """
     stage, stages = stage_named(value), build.get("stages", {})
     if stage is None:
@@ -91,6 +91,12 @@ def check_source(key: str, value: str, wanted: str, build: Mapping[str, Any]) ->
         raise ConfigError(
             f"{key} is '{stage}', a stage of kind '{stages[stage]['kind']}', which writes no {wanted}. "
             f"Name one that does ({', '.join(makers) or 'none yet; add one of kind select'})."
+        )
+    rule = stages[stage].get(wanted)
+    if getattr(rule, "value", rule) == "none":
+        raise ConfigError(
+            f"{key} is '{stage}', but stages.{stage}.{wanted} is none, so it writes no {wanted}. "
+            f"Set stages.{stage}.{wanted}={SET_OF[wanted]}."
         )
 
 

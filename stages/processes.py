@@ -18,6 +18,9 @@ def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Acc
     The Learner does mixed precision and gradient accumulation itself, so accelerate is told of neither.
     """
     on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        # accelerate imports DeepSpeed also without ZeRO (unwrap_model), which warns when nobody told it that there is no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if zero_stage < 1:
         # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -26,7 +29,6 @@ def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Acc
     if on_cpu:
         # Accelerator(cpu=True) would quietly take DDP instead of DeepSpeed, and cpu=False no process group at all:
         # so make the gloo group first and let the Accelerator find it.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
         PartialState(cpu=True)
     return Accelerator(
         deepspeed_plugin=deepspeed_plugin(zero_stage, optim), mixed_precision="bf16" if precision == "bf16" else "no"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,3 +137,11 @@ def _description(file: Path) -> str:
     except ConfigError as err:
         return f"broken: {err}"
     return str(values.get("description") or f"stages: {', '.join(values.get('stages') or {}) or 'those it extends'}")
+
+
+def _task_rows(tasks: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for task, settings in tasks.items():
+        weights = ", ".join(f"{verifier} {weight:g}" for verifier, weight in (settings.get("verifiers") or {}).items())
+        rows.append((task, settings.get("title", ""), weights, settings.get("gate") or ""))
+    return rows

@@ -45,7 +45,9 @@ def show(key: Key, as_json: options.Json = False) -> None:
     lines = [("formula", row["formula"]), ("source", row["source"])]
     if row["caveat"]:
         lines.append(("note", row["caveat"]))
-    lines += [(f"setting {name}", f"{setting['default']}  {setting['about']}".rstrip()) for name, setting in row["settings"].items()]
+    lines += [
+        (f"setting {name}", f"{setting['default']}  {setting['about']}".rstrip()) for name, setting in row["settings"].items()
+    ]
     lines += [("needs", note) for note in row["needs"].values()]
     lines += [("conflict" if conflict["is_error"] else "mind", conflict["message"]) for conflict in row["conflicts"]]
     lines += [("presets", ", ".join(row["presets"]) or "none")]

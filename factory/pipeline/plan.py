@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,8 @@ def _stage_plan(step: Step, composed: Composed, base: BaseRef, pack: Any) -> Sta
         return _base_plan(step, base.facts, base)
     stage = load_stage(step.kind)
     config = stage.config_type(kind=step.kind) if step.role == "eval" else composed.config.stages[step.stage]
-    return stage.plan(step.name, config, base.facts, pack, composed.plain)
+    # Messages of a stage name the user's key (`stages.rl`), so it is given the recipe's name; rows of the plan have the step's.
+    return replace(stage.plan(step.stage, config, base.facts, pack, composed.plain), name=step.name)
 
 
 def _base_plan(step: Step, facts: ModelFacts, base: BaseRef) -> StagePlan:

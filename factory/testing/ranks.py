@@ -23,7 +23,13 @@ def run_ranks(script: Path | str, arguments: Sequence[str], *, world: int, timeo
     is_file = isinstance(script, Path)
     own = [str(script.parent)] if isinstance(script, Path) else []
     path = os.pathsep.join(os.path.abspath(entry) for entry in [*own, *sys.path])
-    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    common = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
     ranks = [
         subprocess.Popen(
             [sys.executable, *([str(script)] if is_file else ["-c", str(script)]), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -12,9 +12,9 @@ from factory.contracts import Message, Pair, Sample
 from factory.data.report import RowFault, RowReport
 from factory.errors import ConfigError, DataError
 from factory.plugins import load_stage
+from factory.stages.lesson_files import read_samples
 from factory.stages.models.facts import model_facts
 from factory.stages.pair_rows import pair_from_row
-from factory.stages.lesson_files import read_samples
 from factory.stages.pairs import read_pair_file, read_pairs
 
 ASK = {"role": "user", "content": "the sky is"}

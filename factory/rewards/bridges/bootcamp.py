@@ -8,11 +8,13 @@ pool, which masks it. Bootcamps that evaluate model output must run where untrus
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,25 @@ from factory.rewards.bridges.bridge import make_sample, origin_of, score_verdict
 
 
 def camp_at(target: str) -> Any:
-    """An instance of the bootcamp at `module:Class`. Raises PluginError naming the target."""
-    module, _, name = target.partition(":")
+    """An instance of the bootcamp at `module:Class` or `module:Class(size=6, holes=9)`. Raises PluginError naming the target."""
+    module, _, call = target.partition(":")
+    name, has_settings, _ = call.partition("(")
     try:
-        return getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError) as err:
-        raise PluginError(f"bootcamp '{target}' cannot be made: {err}. Write MODULE:CLASS of an installed bootcamp.") from err
+        settings = _literals(call) if has_settings else {}
+        return getattr(importlib.import_module(module), name)(**settings)
+    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as err:
+        raise PluginError(
+            f"bootcamp '{target}' cannot be made: {err}. Write MODULE:CLASS of an installed bootcamp, "
+            "or MODULE:CLASS(name=value, ...) with plain values."
+        ) from err
+
+
+def _literals(call: str) -> dict[str, Any]:
+    """The keyword settings of `Class(name=value, ...)`; values are literals and nothing is executed."""
+    node = ast.parse(call, mode="eval").body
+    if not isinstance(node, ast.Call) or node.args or any(word.arg is None for word in node.keywords):
+        raise ValueError("settings are given by name")
+    return {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class Bootcamps:
     """Tasks from bootcamp classes, and from files of cases in InternBootcamp's eval format.
 
     Args:
-        camps: name -> `module:Class`. The routing task is `bootcamp/<name>`.
+        camps: name -> `module:Class`, or `module:Class(size=6)`. The routing task is `bootcamp/<name>`.
         files: JSONL of {data_source, prompt, ground_truth}; a row's `data_source` (case-folded) names its bootcamp. A bootcamp
             with rows in a file draws from it only; the others generate.
     """
@@ -99,19 +114,41 @@ class Bootcamps:
         camp = camp_at(self.camps[origin["camp"]])
         return camp.gold(origin["identity"]) if hasattr(camp, "gold") else None
 
+    def with_files(self, paths: Sequence[str]) -> Bootcamps:
+        """The same, drawing from these files too (a folder stands for its *.jsonl). Raises DataError when there is none."""
+        found = [file for path in paths for file in _case_files(Path(path).expanduser())]
+        return replace(self, files=(*self.files, *found))
+
     def _stored(self) -> dict[str, list[tuple[str, Any, str]]]:
         rows: dict[str, list[tuple[str, Any, str]]] = {}
         for path in self.files:
-            for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-                try:
-                    row = json.loads(line)
-                    name, prompt, identity = row["data_source"].casefold(), row["prompt"], row["ground_truth"]
-                except (ValueError, KeyError, TypeError, AttributeError) as err:
-                    raise DataError(
-                        f"{path}:{number}: want data_source, prompt and ground_truth as JSON: {err!r}. Mend the row."
-                    ) from err
-                rows.setdefault(name, []).append((prompt, identity, f"{Path(path).name}:{number}"))
+            stat = Path(path).stat()
+            for name, prompt, source, identity in _rows(path, stat.st_size, stat.st_mtime_ns):
+                rows.setdefault(name, []).append((prompt, identity, source))
         return rows
+
+
+def _case_files(path: Path) -> list[str]:
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise DataError(f"{path}: no file of bootcamp cases. Name JSONL files or a folder of them with --data.")
+    return [str(file) for file in files]
+
+
+@lru_cache(maxsize=64)
+def _rows(path: str, size: int, changed_ns: int) -> tuple[tuple[str, str, str, Any], ...]:
+    """(bootcamp, prompt, source, identity) of a file as it was at that size and time."""
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            name, prompt, identity = row["data_source"].casefold(), row["prompt"], row["ground_truth"]
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise DataError(
+                f"{path}:{number}: want data_source, prompt and ground_truth as JSON: {err!r}. Mend the row."
+            ) from err
+        found.append((name, prompt, f"{Path(path).name}:{number}", identity))
+    return tuple(found)
 
 
 def _generated(camp: Any, seed: str, barren: int = 200) -> Iterator[tuple[str, Any, str]]:
