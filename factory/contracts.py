@@ -20,6 +20,9 @@ CONTRACT = 1
 """Version of this page. A pack's manifest names the contract it was written for."""
 
 SPLITS = ("train", "validation", "test")
+EXACT_TEXT = "exact_text"
+"""Key of `Sample.meta`: true where signs and spaces are the question (2+3 and 2-3, a maze), so that in the check for overlap only
+the very same text counts as equal. The split of such samples must be by exact text, as that of bridges is."""
 IMAGE = "<image>"
 """Placeholder in a message or document; the n-th occurrence stands for the n-th media item."""
 

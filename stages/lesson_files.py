@@ -23,6 +23,8 @@ from factory.registry.files import write_atomic
 LESSONS, PAIRS, PROMPTS = "lessons.jsonl", "pairs.jsonl", "prompts.jsonl"
 FILE_OF = {"lessons": LESSONS, "pairs": PAIRS, "prompts": PROMPTS}
 """What a stage `produces` -> the name of its file."""
+SET_OF = {"lessons": "shortest_correct", "pairs": "right_wrong"}
+"""What a stage can be told not to write -> a rule that writes it."""
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 Row = TypeVar("Row")

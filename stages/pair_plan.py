@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from factory.config.schema import AdapterConfig, OptimConfig
 from factory.contracts import DomainPack, ModelFacts, StagePlan
 from factory.errors import ConfigError
+from factory.plugins import load_stage
 from factory.stages.batches import num_steps
+from factory.stages.lesson_files import check_source as check_stage
 from factory.stages.models.facts import memory_bytes
 from factory.stages.pairs import check_source, is_file
 
@@ -51,11 +53,27 @@ def check_pairs(where: str, config: PairConfig, facts: ModelFacts, pack: DomainP
     check_source(where, config.pairs_from, pack)
 
 
+def most_pairs(stage: str, build: Mapping[str, Any]) -> float:
+    """Pairs that an earlier stage can write at most, as far as its kind offers `most_pairs(settings)`; else infinity."""
+    section = build["stages"][stage]
+    offered = getattr(load_stage(section["kind"]), "most_pairs", None)
+    return offered(section) if offered else float("inf")
+
+
 def pair_plan(
     name: str, kind: str, config: PairConfig, facts: ModelFacts, build: Mapping[str, Any], *, num_pairs: int,
     outputs: tuple[str, ...], notes: tuple[str, ...],
 ) -> StagePlan:  # fmt: skip
-    """Steps, tokens and memory of `num_pairs` pairs, of which each is two rows."""
+    """Steps, tokens and memory of `num_pairs` pairs, of which each is two rows; fewer where an earlier stage cannot make so many.
+
+    Raises:
+        ConfigError: `pairs_from` names a stage that writes no pairs.
+    """
+    # Whether there is such a stage was checked with the order of steps.
+    for source in set(stage_of(config)) & set(build.get("stages", {})):
+        check_stage(f"stages.{name}.pairs_from", source, "pairs", build)
+        num_pairs = min(num_pairs, most_pairs(source, build))
+        notes = (*notes, f"at most {num_pairs} pairs from {source}; how many there are is known when it runs")
     per_row = min(config.max_length, TEXT_TOKENS + facts.tokens_per_image)
     launch = build["launch"]
     share = 2 * -(-config.batch_size // max(1, launch["processes"]))

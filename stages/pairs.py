@@ -38,9 +38,8 @@ def check_source(where: str, pairs_from: str, pack: DomainPack) -> None:
                 f"{where}: pack '{pack.manifest.name}' provides no pairs. Set {where}.pairs_from to a file of pairs, "
                 "or to a stage of kind `select` that makes them."
             )
-    elif is_file(pairs_from):
-        if not Path(pairs_from).expanduser().is_file():
-            raise ConfigError(f"{where}.pairs_from is '{pairs_from}': no such file. Check the path.")
+    elif is_file(pairs_from) and not Path(pairs_from).expanduser().is_file():
+        raise ConfigError(f"{where}.pairs_from is '{pairs_from}': no such file. Check the path.")
 
 
 def read_pairs(pairs_from: str, ctx: RunContext, *, limit: int) -> list[Pair]:

@@ -124,15 +124,15 @@ def _say_deliberated(figures: dict[str, Any]) -> None:
              0 if pair is None else pair["n"])
         )  # fmt: skip
     columns = (
-        "split", "plain", "95 % interval", "deliberated", "95 % interval ", "difference", "95 % interval  ", "tokens", "tokens ",
-        "ratio", "n",
+        "split", "plain", "95 % interval", "deliberated", "95 % interval ", "difference", "95 % interval  ", "tokens plain",
+        "deliberated ", "ratio", "n",
     )  # fmt: skip
     say(
         table(
             columns,
             rows,
-            title=f"Deliberated: {part['label']} ({part['method']})",
-            right=("plain", "deliberated", "difference", "tokens", "tokens ", "ratio", "n"),
+            title=f"Deliberated: {part['label']}" + ("" if part["label"] == part["method"] else f" ({part['method']})"),
+            right=("plain", "deliberated", "difference", "tokens plain", "deliberated ", "ratio", "n"),
         )
     )
     for note in part["notes"]:

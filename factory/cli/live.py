@@ -124,6 +124,8 @@ class LiveView:
 def _words(values: Any) -> str:
     """Numbers and short texts of a mapping in one line; nested values are left to the report."""
     parts = []
+    if isinstance(values.get("name"), str) and "value" in values:  # an eval's primary figure: `accuracy 0.75`
+        values = {values["name"]: values["value"]} | {key: value for key, value in values.items() if key not in ("name", "value")}
     for key, value in values.items():
         if isinstance(value, float):
             parts.append(f"{key} {value:.4g}")

@@ -19,12 +19,13 @@ PresetName = Annotated[str | None, typer.Argument(help="Show one preset whole.")
 @app.command("list")
 def list_pieces(slot: Slot = None, as_json: options.Json = False) -> None:
     """List every piece with its formula and source, slot by slot in the order of the step."""
-    from factory.stages.rl.pieces.catalogue import find, pieces
+    from factory.errors import ConfigError, near_miss
+    from factory.stages.rl.pieces.catalogue import pieces
     from factory.stages.rl.pieces.describe import piece_row
     from factory.stages.rl.pieces.piece import SLOTS
 
     if slot is not None and slot not in SLOTS:
-        find(slot, "")
+        raise ConfigError(f"--slot {slot}: there is no such slot.{near_miss(slot, SLOTS)} Slots: {', '.join(SLOTS)}.")
     rows = [piece_row(piece) for piece in pieces().values() if slot in (None, piece.slot)]
     if as_json:
         emit_json(rows)

@@ -11,6 +11,7 @@ from factory.cli.output import count, emit_json, say, size, span, table
 if TYPE_CHECKING:
     from factory.config.compose import Composed
     from factory.pipeline.plan import BuildPlan
+    from factory.pipeline.steps import Step
 
 
 def plan(
@@ -82,11 +83,17 @@ def _rows(made: BuildPlan) -> Iterator[tuple[str, ...]]:
         cost = planned.plan
         state = "finished" if planned.is_cached else planned.why
         yield (
-            planned.name, planned.step.kind, planned.step.start or "",
+            planned.name, planned.step.kind, _from(planned.step),
             *(count(n) if n else "" for n in (cost.num_samples, cost.num_steps, cost.num_tokens, cost.num_generated_tokens)),
             size(cost.peak_memory_bytes),
             "" if planned.is_cached else span(planned.seconds), state,
         )  # fmt: skip
+
+
+def _from(step: Step) -> str:
+    """Where the model comes from, and the other steps whose files are read."""
+    others = [name for name in step.reads.values() if name != step.start]
+    return (step.start or "") + "".join(f" + {name}" for name in others)
 
 
 def _remarks(made: BuildPlan) -> Iterator[str]:

@@ -121,6 +121,9 @@ def verify(
         _audit(subject, config, gate, as_json)
         return
     named = list(paths or ([] if sys.stdin.isatty() else [STDIN]))
+    for path in named:
+        if path != STDIN and not Path(path).expanduser().exists():
+            raise DataError(f"{path}: no such file of completions. Check the path; `-` reads JSON lines from stdin.")
     if not named:
         raise ConfigError("what should be scored? Name a file of completions, or send JSON lines on stdin.")
     _score(subject, composed, named, tuple(verifier or ()), explain, out, search, as_json)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from factory.contracts import SPLITS, Document, Lesson, Media, Sample
+from factory.contracts import EXACT_TEXT, SPLITS, Document, Lesson, Media, Sample
 from factory.errors import ConfigError, DataError, near_miss
 
 DEFAULT_SHARES = {"validation": 0.1, "test": 0.1}
@@ -111,7 +111,9 @@ def _keys(item: Item, *, pixels: bool) -> Iterator[tuple[str, str]]:
     if not core.media:
         # With an image the same question about another image is no overlap; without one the text is all there is.
         text = core.text() if isinstance(core, Sample) else core.text
-        yield "text", hashlib.sha256(normalised(text).encode()).hexdigest()
+        is_exact = isinstance(core, Sample) and core.meta.get(EXACT_TEXT)
+        kept = text if is_exact else normalised(text)
+        yield "text", hashlib.sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def iter_overlaps(train: Iterable[Item], held_out: Iterable[Item], *, pixels: bool = False) -> Iterator[Overlap]:

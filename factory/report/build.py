@@ -13,7 +13,9 @@ import yaml
 from factory.plugins import find_pack, pack_folder, read_manifest
 from factory.report.plots import stage_chart, training_charts
 from factory.report.read import Measured, Run, data_uri, read_jsonl, read_run
+from factory.report.tasks import task_parts
 from factory.report.tensorboard import write_events
+from factory.report.verification import verdict_rows, verification_charts, watch_notes
 
 SHOWN = 6
 """Right and wrong completions shown of the chosen stage, each."""
@@ -29,10 +31,12 @@ def build_report(run_dir: Path) -> Path:
     write_events(run.trainings, run.folder / "tensorboard")
     facts = _facts(run)
     _write(run.folder / "MODEL_CARD.md", _template("cards/model_card.md.jinja").render(facts))
-    charts = {trained.name: training_charts(trained) for trained in run.trainings}
-    page = _template("report/report.html.jinja").render(
-        facts | {"stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run)}
-    )
+    charts = {trained.name: training_charts(trained) + verification_charts(trained) for trained in run.trainings}
+    drawn = {
+        "stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run),
+        "task_parts": task_parts(run.trainings), "verdict_rows": verdict_rows(run.trainings), "watch_notes": watch_notes(run.trainings),
+    }  # fmt: skip
+    page = _template("report/report.html.jinja").render(facts | drawn)
     path = run.folder / "report.html"
     _write(path, page)
     return path

@@ -39,6 +39,8 @@ class Trained:
     kind: str
     folder: Path
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    outcome: dict[str, Any] = field(default_factory=dict)
+    """What the finished stage said of itself (`outputs.metrics` of its lock); empty while it runs."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def read_run(folder: Path) -> Run:
             evals.append(Measured(name.removesuffix("-eval"), step, figures))
         elif (step / "metrics.jsonl").exists():
             kind = config.get("stages", {}).get(name, {}).get("kind", name)
-            trainings.append(Trained(name, kind, step, [r for r in read_jsonl(step / "metrics.jsonl") if "step" in r]))
+            rows = [row for row in read_jsonl(step / "metrics.jsonl") if "step" in row]
+            outcome = _json(step / "stage.lock").get("outputs", {}).get("metrics") or {}
+            trainings.append(Trained(name, kind, step, rows, outcome))
     return Run(
         folder, config, _json(folder / "run.json"), _json(folder / "plan.json"), _json(folder / "result.json"), evals, trainings
     )

@@ -96,8 +96,9 @@ class TaskTable:
             points.append((sum(step for step, _ in part) / len(part), float(total.mean_reward or 0.0)))
         return points
 
-    def gains(self, min_rollouts: int = 8) -> dict[str, float]:
-        """task -> mean reward of its second half of rollouts minus that of its first; tasks with fewer are left out."""
+    def halves(self, min_rollouts: int = 8) -> dict[str, tuple[TaskCount, TaskCount]]:
+        """task -> counts of the first and the second half of its own rollouts. Left out: tasks with fewer unmasked ones than
+        `min_rollouts`, and those with a half that has none (all drawn in one step)."""
         found = {}
         for task, count in self.totals().items():
             if count.rollouts - count.masked < min_rollouts:
@@ -107,10 +108,14 @@ class TaskTable:
                 if task in counts:
                     halves[int(done * 2 >= count.rollouts)].add(counts[task])
                     done += counts[task].rollouts
-            first, second = halves[0].mean_reward, halves[1].mean_reward
-            if first is not None and second is not None:
-                found[task] = second - first
+            if halves[0].mean_reward is not None and halves[1].mean_reward is not None:
+                found[task] = halves
         return found
+
+    def gains(self, min_rollouts: int = 8) -> dict[str, float]:
+        """task -> mean reward of its second half of rollouts minus that of its first; tasks that `halves` leaves out are too."""
+        halves = self.halves(min_rollouts).items()
+        return {task: float(second.mean_reward or 0.0) - float(first.mean_reward or 0.0) for task, (first, second) in halves}
 
     def top_and_bottom(self, most: int = 10, min_rollouts: int = 8) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
         """Tasks that gained most and least, best first and worst first; for the report."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError
+from factory.plugins import load_stage
 from factory.stages.merge.config import By, How, MergeConfig
 from factory.stages.models.facts import memory_bytes
 
@@ -27,9 +28,10 @@ class MergeStage:
         """Estimate memory, and for `choose` the generated tokens.
 
         Raises:
-            ConfigError: settings that cannot run, `choose` with a pack that has no samples.
+            ConfigError: settings that cannot run, a stage in `reads` that makes no model, `choose` with a pack that has no samples.
         """
         config.validate(f"stages.{name}")
+        check_models(name, config, build)
         return (
             self._plan_average(name, config, facts)
             if config.how is How.average
@@ -81,3 +83,15 @@ class MergeStage:
             num_generated_tokens=answers * config.max_new_tokens, peak_memory_bytes=memory, memory_formula=formula,
             outputs=("model", "merge.json"), notes=(f"keeps one of {', '.join(config.reads)} by {what}",),
         )  # fmt: skip
+
+
+def check_models(name: str, config: MergeConfig, build: Mapping[str, Any]) -> None:
+    """Refuse sources without a model before anything runs. Raises ConfigError with the stages that have one."""
+    kinds = {stage: section["kind"] for stage, section in build.get("stages", {}).items()}
+    for source in config.reads:
+        if source in kinds and "model" not in load_stage(kinds[source]).produces:
+            makers = [stage for stage, kind in kinds.items() if stage != name and "model" in load_stage(kind).produces]
+            raise ConfigError(
+                f"stages.{name}.reads names '{source}', a stage of kind '{kinds[source]}', which makes no model. "
+                f"Stages that do: {', '.join(['base', *makers])}."
+            )

@@ -178,6 +178,7 @@ def _changes(start: Named, named: Named) -> tuple[str, ...]:
             if name not in before:
                 lines.append(f"{slot}={name}")
             old = before.get(name, {})
+            lines += [f"{slot}.{name}.{key} at its default" for key in old if key not in settings]
             lines += [f"{slot}.{name}.{key}={_text(value)}" for key, value in settings.items() if old.get(key, _ABSENT) != value]
     return tuple(lines)
 

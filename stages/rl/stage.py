@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
-from factory.errors import ConfigError
+from factory.errors import ConfigError, FactoryError
 from factory.rewards.judges.settings import build_mixture
 from factory.rewards.watch import read_settings
+from factory.stages.lesson_files import check_source
 from factory.stages.models.facts import memory_bytes
 from factory.stages.only import check_only
 from factory.stages.rl.config import RlConfig
@@ -32,17 +35,22 @@ class RlStage:
 
     def plan(self, name: str, config: RlConfig, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]) -> StagePlan:
         """Resolve the preset, refuse contradictions, add up what the pieces need. Pure."""
-        chosen = resolve(config)
+        with told_of(name):
+            chosen = resolve(config)
+            check_engine(config.engine)
         launch = build.get("launch") or {}
         notes = check(name, config, chosen, launch, is_moe=facts.is_moe)
-        check_engine(config.engine)
+        source = stage_read(config)
+        if source in build.get("stages", {}):
+            check_source(f"stages.{name}.prompts_from", str(source), "prompts", build)
         if "samples" not in pack.manifest.provides:
             raise ConfigError(
                 f"stages.{name}: pack '{pack.manifest.name}' provides no samples, so there is nothing to reward. "
                 "Leave the stage out."
             )
         check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
-        notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build))
+        with told_of(name):
+            notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build))
         read_settings(build.get("watch") or {})
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:
@@ -100,13 +108,31 @@ class RlStage:
         """
         from factory.stages.rl.assemble import assembled
 
-        with assembled(config, ctx) as loop:
+        with told_of(ctx.stage), assembled(config, ctx) as loop:
             figures = loop.run()
             verdicts = loop.collector.pool.counts()
+            watch = loop.collector.watch
         loop.learner.save_model(ctx.workdir / "model")
         loop.learner.drop_checkpoints()
         metrics = {"last_step": figures, "verdicts": verdicts}
+        if watch is not None and watch.messages:
+            metrics["watch"] = list(watch.messages)
         return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"))
+
+
+@contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Pieces know only their slot: what they call `rl: pieces.loss` is `stages.<name>.pieces.loss` to the user."""
+    try:
+        yield
+    except FactoryError as err:
+        text = str(err).removeprefix(f"stages.{name}: ")
+        if not text.startswith("rl: "):
+            raise
+        text = text.removeprefix("rl: ")
+        is_key = text.startswith(("pieces.", "preset=", "engine="))
+        told = f"stages.{name}.{text}" if is_key else f"stages.{name}: {text}"
+        raise type(err)(re.sub(r"(?<![\w.])(?=pieces\.\w)", f"stages.{name}.", told)) from err
 
 
 def _title(chosen: Chosen) -> str:

@@ -44,6 +44,13 @@ class SelectStage:
             memory_formula=formula, outputs=(ROLLOUTS, PROMPTS, LESSONS, PAIRS), notes=(in_words(config),),
         )  # fmt: skip
 
+    @staticmethod
+    def most_pairs(settings: Mapping[str, Any]) -> int:
+        """Pairs that these settings can give at most: half of a prompt's rollouts right, each against every wrong one."""
+        half = settings["rollouts"] // 2
+        of_one = half * (settings["rollouts"] - half)
+        return int(settings["samples"] * min(of_one, settings["max_pairs"] or of_one))
+
     def run(self, config: SelectConfig, ctx: RunContext) -> Outputs:
         """Roll out `ctx.model_dir` and write the files; see `run.py`."""
         from factory.stages.select.run import run

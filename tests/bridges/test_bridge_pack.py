@@ -10,7 +10,7 @@ import pytest
 import thousand_tasks
 
 from factory.contracts import DataRequest, Manifest
-from factory.errors import ConfigError
+from factory.errors import ConfigError, DataError
 from factory.rewards.bridges.bootcamp import Bootcamps
 from factory.rewards.bridges.pack import BridgePack, interleaved, manifest_tasks
 from factory.rewards.bridges.puzzles import CAMPS
@@ -47,7 +47,12 @@ def test_two_bridges_may_not_share_a_prefix_or_a_name():
 def test_all_tasks_come_in_turn_and_dry_ones_drop_out():
     bridge = thousand_tasks.Counting(num_tasks=3, sizes={"count/1": 1})
     first = [sample.task for sample in islice(interleaved((bridge,), "train", 0), 7)]
-    assert first == ["count/0", "count/1", "count/2", "count/0", "count/2", "count/0", "count/2"]
+    turn = first[:3]
+    # Every task once, in an order drawn with the seed; then the same turn without the one that has run dry.
+    assert sorted(turn) == ["count/0", "count/1", "count/2"]
+    assert first[3:] == 2 * [task for task in turn if task != "count/1"]
+    orders = {tuple(s.task for s in islice(interleaved((bridge,), "train", seed), 3)) for seed in range(20)}
+    assert len(orders) > 1
 
 
 def test_a_pack_gives_lessons_that_its_verifier_pays():
@@ -136,3 +141,26 @@ def test_the_stream_over_a_thousand_tasks_is_fast():
     began = time.process_time()
     tasks = Counter(sample.task for sample in islice(interleaved((bridge,), "train", 0), 3000))
     assert time.process_time() - began < 2 and set(tasks.values()) == {2} and json.dumps(tasks)
+
+
+def test_a_pack_of_several_bridges_is_measured_over_all_tasks():
+    """The eval by which stages are compared judges each sample by its own library."""
+    bridges = (thousand_tasks.Counting(num_tasks=2), Bootcamps(CAMPS))
+    pack = BridgePack(manifest(bridges), bridges)
+    (primary,) = [one for one in pack.evals().values() if one.primary]
+    routed = pack.verifiers()[primary.verifier]
+    assert primary.tasks == () and routed.version == "bootcamp=1 count=1"
+    samples = list(pack.samples("test", 0, DataRequest(limit=6)))
+    assert {sample.task.partition("/")[0] for sample in samples} == {"count", "bootcamp"}
+    for sample in samples:
+        if sample.task.startswith("count/"):
+            assert routed(pack.gold(sample), sample).score == 1.0
+        assert routed("", sample).score == 0.0
+    with pytest.raises(DataError, match="no bridge has tasks other/"):
+        routed("", SimpleNamespace(id="x", task="other/one"))
+
+
+def test_files_for_a_pack_that_reads_none_are_refused():
+    pack = BridgePack(manifest((thousand_tasks.Counting(),)), (thousand_tasks.Counting(),))
+    with pytest.raises(DataError, match="takes no files"):
+        list(pack.samples("train", 0, DataRequest(paths=("rows.jsonl",), limit=1)))

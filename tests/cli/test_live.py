@@ -66,3 +66,10 @@ def test_terminal_shows_one_live_line():
         view(Event("progress", "02-cpt", 2, 4, {"step": 1, "total": 50, "loss": 1.0}))
         assert view.live is not None
     assert "1/50" in text.getvalue()
+
+
+def test_an_eval_ends_with_its_figure_by_name():
+    out = io.StringIO()
+    view = LiveView(out=Console(file=out, width=200, force_terminal=False))
+    view(Event("step-end", "03-cpt-eval", 3, 4, {"seconds": 6.0, "metrics": {"name": "accuracy", "value": 0.75, "n": 16}}))
+    assert out.getvalue().splitlines() == ["[4/4] 03-cpt-eval  done in 6 s  accuracy 0.75  n 16"]

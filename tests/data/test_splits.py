@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from factory.contracts import Document, Lesson, Media, Message, Sample
+from factory.contracts import EXACT_TEXT, Document, Lesson, Media, Message, Sample
 from factory.data.declared import resolve_split
 from factory.data.splits import checked_shares, declared_split, find_overlap, iter_overlaps, split_of
 from factory.errors import ConfigError, DataError
@@ -83,6 +83,17 @@ def test_an_overlap_is_found_and_refused(train, held_out, by):
     assert [overlap.by for overlap in iter_overlaps([train], [held_out])] == [by]
     with pytest.raises(DataError, match=rf"1 training items are also held out.*\n  train .* \(same {by}\)"):
         find_overlap([sample("z"), train], [held_out])
+
+
+def test_signs_count_where_a_sample_says_so():
+    def task(sample_id, text):
+        return sample(sample_id, text, **{EXACT_TEXT: True})
+
+    find_overlap([task("a", "2 + 3"), task("b", "# @")], [task("c", "2 - 3"), task("d", "@ #")])
+    with pytest.raises(DataError, match=r"same text"):
+        find_overlap([sample("a", "2 + 3")], [sample("c", "2 - 3")])
+    with pytest.raises(DataError, match=r"same text"):
+        find_overlap([task("a", "2 + 3")], [task("c", "2 + 3")])
 
 
 def test_one_question_about_two_images_is_no_overlap():

@@ -60,3 +60,19 @@ def test_the_watch_looks_and_a_resumed_run_says_the_same(run_stage):
     assert (whole / "tasks.jsonl").read_text() == (cut / "tasks.jsonl").read_text()
     table = TaskTable.read(whole / "tasks.jsonl")
     assert len(table.steps) == 6 and table.totals()["sky"].rollouts == 6 * 4 * 8
+
+
+def test_what_the_watch_said_is_left_with_the_stage(run_stage, monkeypatch):
+    """The report shows it; a stage whose watch was silent leaves nothing."""
+    from factory.rewards.watch import VerifierWatch
+
+    _, _, silent = run_stage("silent", build=WATCHED, num_steps=1)
+    assert "watch" not in silent.metrics
+
+    def look(watch, step, rewards, pool):
+        watch.messages.append(f"step {step}: gamed")
+        return {"watch/flagged": 1.0}
+
+    monkeypatch.setattr(VerifierWatch, "look", look)
+    _, rows, flagged = run_stage("flagged", build=WATCHED, num_steps=1)
+    assert flagged.metrics["watch"] == ["step 0: gamed"] and rows[0]["watch/flagged"] == 1.0

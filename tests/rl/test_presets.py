@@ -9,7 +9,7 @@ import pytest
 
 from factory.config.schema import AdapterConfig, AdapterKind
 from factory.contracts import Manifest, ModelFacts
-from factory.errors import ConfigError
+from factory.errors import ConfigError, DataError, TrainingError
 from factory.stages.rl import STAGE
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check
@@ -20,6 +20,7 @@ from factory.stages.rl.pieces.piece import SLOTS, Piece, entered
 from factory.stages.rl.pieces.policy_loss import Clip
 from factory.stages.rl.pieces.supply import Refill
 from factory.stages.rl.presets import presets, resolve
+from factory.stages.rl.stage import told_of
 
 FACTS = ModelFacts(ref="m", modality="text", num_params=1000, hidden_size=8, num_layers=2, vocab_size=50, context=512)
 PACK = SimpleNamespace(
@@ -80,6 +81,12 @@ def test_changes_are_laid_over_the_preset_and_named():
     )
 
 
+def test_a_setting_that_falls_back_to_its_default_is_named():
+    chosen = resolve(RlConfig(preset="dapo", pieces={"loss": None}))
+    assert chosen.one("loss") == Clip(eps_low=0.2, eps_high=0.2)
+    assert "loss.clip.eps_high at its default" in chosen.changed
+
+
 def test_a_slot_for_one_is_replaced_and_a_slot_for_many_is_joined():
     one = resolve(RlConfig(preset="dapo", pieces={"supply": "fixed"}))
     assert [piece.key for piece in one.many("supply")] == ["supply.fixed"]
@@ -100,7 +107,10 @@ def test_the_same_value_as_the_preset_is_no_change():
         ({"pieces": {"advantage": "group_sdt"}}, "pieces.advantage='group_sdt' is not known. Did you mean 'group_std'"),
         ({"pieces": {"advantages": "group_std"}}, "pieces.advantages: there is no such slot. Did you mean 'advantage'"),
         ({"pieces": {"loss": {"clip": {"eps": 1.0}}}}, "pieces.loss.clip.eps: unknown setting"),
-        ({"pieces": {"loss": {"clip": {"eps_high": "much"}}}}, "pieces.loss.clip: .*could not be converted"),
+        (
+            {"pieces": {"loss": {"clip": {"eps_high": "much"}}}},
+            r"^stages\.\w+\.pieces\.loss\.clip\.eps_high: .*could not be converted to Float\. See: ",
+        ),
         ({"pieces": {"loss": {"clip": {"eps_low": 0.0}}}}, "pieces.loss.clip: eps_low must be in"),
         ({"pieces": {"loss": {"clip": {"dual_clip": 0.9}}}}, "dual_clip must be above 1"),
         ({"pieces": {"loss": {"clip": 3}}}, "must map settings to values"),
@@ -187,3 +197,14 @@ def test_a_moe_base_is_told_that_token_level_clipping_sees_routing_noise():
     notes = STAGE.plan("rl", RlConfig(preset="grpo"), replace(FACTS, is_moe=True), PACK, BUILD).notes
     assert any("GSPO" in note or "gspo" in note for note in notes)
     assert not any("gspo" in note.lower() for note in STAGE.plan("rl", RlConfig(preset="grpo"), FACTS, PACK, BUILD).notes)
+
+
+@pytest.mark.parametrize("kind", [TrainingError, DataError])
+def test_what_a_piece_says_while_it_runs_names_the_stage_of_the_recipe(kind):
+    with pytest.raises(
+        kind, match=r"^stages\.drill: no group is useful: raise stages\.drill\.pieces\.supply\.refill\.max_refills\.$"
+    ):
+        with told_of("drill"):
+            raise kind("rl: no group is useful: raise pieces.supply.refill.max_refills.")
+    with pytest.raises(kind, match=r"^gradients are not finite$"), told_of("drill"):
+        raise kind("gradients are not finite")

@@ -19,17 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from factory.contracts import Sample, Status, Verdict
-from factory.errors import DataError, PluginError
+from factory.errors import DataError, FactoryError, PluginError
 from factory.rewards.bridges.bridge import make_sample, origin_of, score_verdict, split_of
 
 
 def camp_at(target: str) -> Any:
-    """An instance of the bootcamp at `module:Class` or `module:Class(size=6, holes=9)`. Raises PluginError naming the target."""
+    """An instance of the bootcamp at `module:Class` or `module:Class(size=6, holes=9)`. Raises PluginError naming the target,
+    and what the class says of settings that it refuses."""
     module, _, call = target.partition(":")
     name, has_settings, _ = call.partition("(")
     try:
         settings = _literals(call) if has_settings else {}
         return getattr(importlib.import_module(module), name)(**settings)
+    except FactoryError:
+        raise
     except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as err:
         raise PluginError(
             f"bootcamp '{target}' cannot be made: {err}. Write MODULE:CLASS of an installed bootcamp, "

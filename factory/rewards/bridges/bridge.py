@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from factory.contracts import Message, Sample, Status, Verdict, Verifier
+from factory.contracts import EXACT_TEXT, Message, Sample, Status, Verdict, Verifier
 from factory.errors import DataError
 from factory.rewards.formats import parse
 
@@ -47,11 +47,18 @@ def split_of(prompt: str) -> str:
 def make_sample(task: str, prompt: str, reference: Any, origin: Mapping[str, Any], *, split: str, source: str) -> Sample:
     """A one-turn sample. `origin` goes to `meta["bridge"]`: what the verifier needs to ask the library again.
 
-    The id is a hash of task and prompt, so that the same item has the same id wherever it is drawn.
+    The id is a hash of task and prompt, so that the same item has the same id wherever it is drawn. Signs count in the check
+    for overlap: puzzles and sums often differ in nothing else.
     """
     digest = hashlib.sha256(f"{task}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return Sample(
-        f"{task}:{digest}", task, (Message("user", prompt),), reference, meta={"bridge": dict(origin)}, split=split, source=source
+        f"{task}:{digest}",
+        task,
+        (Message("user", prompt),),
+        reference,
+        meta={"bridge": dict(origin), EXACT_TEXT: True},
+        split=split,
+        source=source,
     )
 
 

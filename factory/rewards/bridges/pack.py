@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -39,9 +40,13 @@ def interleaved(
 ) -> Iterator[Sample]:
     """One sample of every task in turn, then the next of every task, until all run dry. Streams open as they are reached.
 
+    The order of tasks is drawn with the seed, so that any limit gives a fair choice of tasks.
+
     A task that gives `BARREN` samples in a row that `keeps` refuses is dry.
     """
-    streams: list[Iterator[Sample]] = [bridge.samples(task, split, seed) for bridge in bridges for task in bridge.tasks()]
+    turns = [(bridge, task) for bridge in bridges for task in bridge.tasks()]
+    random.Random(seed).shuffle(turns)
+    streams: list[Iterator[Sample]] = [bridge.samples(task, split, seed) for bridge, task in turns]
     while streams:
         alive = []
         for stream in streams:
@@ -83,7 +88,7 @@ class BridgePack:
     manifest: Manifest
     bridges: Sequence[Bridge]
     max_chars: int | None = None
-    """Longest prompt in characters; longer samples are left out (the embedded bases read 4,096 tokens of 2 to 3 characters)."""
+    """Longest prompt in characters; longer samples are left out (the embedded bases read 4,096 tokens; a rare character is up to 4)."""
     _by_task: dict[str, Bridge] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

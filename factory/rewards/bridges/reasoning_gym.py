@@ -23,8 +23,12 @@ from factory.rewards.bridges.bridge import answer_in, make_sample, origin_of, sc
 
 UNREPEATABLE = ("codeio",)
 """Datasets that make other items from the same seed, so that nothing can be judged later; a ladder leaves them out."""
-SLOW = ("arc_agi", "bf", "game_of_life", "jugs", "knight_swap", "n_queens", "polynomial_multiplication", "zebra_puzzles")
-"""Datasets that take about a second or more for a first item at their hardest step (0.1.25, one core); leave them out of quick runs."""
+SLOW = (
+    "arc_agi", "bf", "figlet_font", "game_of_life", "group_anagrams", "intermediate_integration", "jugs", "knight_swap", "n_queens",
+    "polynomial_multiplication", "puzzle24", "rearc", "sokoban", "word_ladder", "zebra_puzzles",
+)  # fmt: skip
+"""Datasets that take a tenth of a second or more for an item at their hardest step (0.1.25, one core); a held-out item takes
+ten tries on average. A ladder over the others is drawn in seconds."""
 CHUNK = 64
 """Items made with one seed of the library, before the next seed."""
 HINT = "\n\nWrite your reasoning between <think> and </think>, then the final answer alone between <answer> and </answer>."

@@ -70,8 +70,9 @@ def make(slot: str, name: str, settings: Mapping[str, Any]) -> Any:
     except ConfigError:
         raise
     except (OmegaConfBaseException, MissingMandatoryValue, ValueError, TypeError) as err:
-        reason = str(err).splitlines()[0]
-        raise ConfigError(f"rl: pieces.{slot}.{name}: {reason} See: factory pieces show {piece.key}.") from err
+        reason, setting = str(err).splitlines()[0].rstrip("."), getattr(err, "full_key", None)
+        where = f"pieces.{slot}.{name}" + (f".{setting}" if setting else "")
+        raise ConfigError(f"rl: {where}: {reason}. See: factory pieces show {piece.key}.") from err
 
 
 def settings_text(piece: Piece) -> dict[str, Any]:

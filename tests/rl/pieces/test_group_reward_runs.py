@@ -70,5 +70,7 @@ def test_pieces_without_a_preset_run(run_stage):
 def test_the_plan_refuses_a_part_that_no_task_measures(run_stage):
     from factory.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"stages\.rl: .*no verifier 'clam'\. Did you mean 'calm'"):
+    with pytest.raises(
+        ConfigError, match=r"^stages\.rl\.pieces\.group_reward\.trust\.part='clam': .*no verifier 'clam'\. Did you mean 'calm'"
+    ):
         run_stage(kit=judged, pieces={"group_reward": {"trust": {"part": "clam"}}})
