@@ -45,6 +45,16 @@ def test_the_kept_solution_is_paid_and_nothing_is_not(start):
         assert verifier("", sample).status is Status.unparsable
 
 
+def test_an_answer_in_the_reasoning_only_is_none():
+    case = {"puzzle": "1 2 3", "target": 6}
+    verifier = Bootcamps(CAMPS).verifier()
+    sample = Sample("s", "bootcamp/game24", (), None, meta={"bridge": {"camp": "game24", "identity": case}})
+    gold = "\\boxed{1+2+3}"
+    for text, score in ((gold, 1), (f"<think>{gold}</think>", 0), (f"<think>{gold}", 0), (f"<think>so</think>{gold}", 1),
+                        (f"{gold}</think>", 0), (f"<think>{gold}</think>\\boxed{{1+2}}", 0)):  # fmt: skip
+        assert verifier(text, sample).score == score, text
+
+
 def test_settings_set_the_difficulty():
     random.seed(0)
     case = SudokuStep(size=9, holes=31).case_generator()

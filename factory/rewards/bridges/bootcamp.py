@@ -56,7 +56,7 @@ class CampVerifier:
     """bootcamp name -> `module:Class`."""
     name: str = "bootcamp"
     partial: bool = False
-    version: str = "1"
+    version: str = "2"
     """Raise it when a bootcamp's code changes: the cache cannot see that."""
     _made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -69,12 +69,19 @@ class CampVerifier:
         if camp_name not in self._made:
             self._made[camp_name] = camp_at(self.camps[camp_name])
         camp = self._made[camp_name]
+        completion = _after_thinking(completion)
         if hasattr(camp, "extract_output") and hasattr(camp, "_verify_correction"):
             found = camp.extract_output(completion)
             if found is None:
                 return Verdict(0.0, Status.unparsable, f"{camp_name}: no answer in the required form")
             return score_verdict(camp._verify_correction(found, identity), partial=self.partial, what=camp_name)
         return score_verdict(camp.verify_score(completion, identity), partial=self.partial, what=camp_name)
+
+
+def _after_thinking(completion: str) -> str:
+    """What follows the reasoning: bootcamps look for an answer anywhere, and one that stands in the reasoning only is none."""
+    _, has_end, rest = completion.rpartition("</think>")
+    return rest if has_end else completion.partition("<think>")[0]
 
 
 @dataclass(frozen=True)
