@@ -149,7 +149,7 @@ def test_a_pack_of_several_bridges_is_measured_over_all_tasks():
     pack = BridgePack(manifest(bridges), bridges)
     (primary,) = [one for one in pack.evals().values() if one.primary]
     routed = pack.verifiers()[primary.verifier]
-    assert primary.tasks == () and routed.version == "bootcamp=1 count=1"
+    assert primary.tasks == () and routed.version == "bootcamp=2 count=1"
     samples = list(pack.samples("test", 0, DataRequest(limit=6)))
     assert {sample.task.partition("/")[0] for sample in samples} == {"count", "bootcamp"}
     for sample in samples:

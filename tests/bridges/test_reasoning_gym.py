@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +77,46 @@ def test_every_fortieth_task_of_the_ladder_works():
         if gold is not None:
             assert verifier(gold, sample).status is Status.ok, task
         assert verifier("<think>x</think><answer></answer>", sample).score == 0, task
+
+
+ITEMS_OF_ALL = """
+import hashlib, itertools, json
+from factory.rewards.bridges.reasoning_gym import SLOW, ReasoningGym
+gym, found = ReasoningGym.ladder(leave_out=SLOW), {}
+for task in gym.tasks():
+    if task.endswith("/base"):
+        items = [f"{s.text()}|{s.reference}" for s in itertools.islice(gym.samples(task, "train", 0), 3)]
+        found[task] = hashlib.sha256("|".join(items).encode("utf-8", "surrogatepass")).hexdigest()
+print("ITEMS" + json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_with_another_hash_seed_makes_the_same_items():
+    """A pool worker is such a process: what it cannot make again it cannot judge."""
+
+    def items(seed):
+        done = subprocess.run(
+            [sys.executable, "-c", ITEMS_OF_ALL], capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.rpartition("ITEMS")[2])
+
+    first, second = items("1"), items("2")
+    assert len(first) > 80 and [task for task in first if first[task] != second[task]] == []
+
+
+def test_an_item_that_the_library_cannot_make_is_left_out(monkeypatch):
+    """countdown raises after 100 attempts; a run must go on with the next item."""
+    import reasoning_gym
+
+    made = reasoning_gym.arithmetic.chain_sum.ChainSumDataset.__getitem__
+
+    def sometimes(dataset, index):
+        if index % 2:
+            raise ValueError("Failed to generate valid expression")
+        return made(dataset, index)
+
+    monkeypatch.setattr(reasoning_gym.arithmetic.chain_sum.ChainSumDataset, "__getitem__", sometimes)
+    drawn = draw(GYM, "gym/sums", count=40)
+    assert len(drawn) == 40 and all(sample.meta["bridge"]["index"] % 2 == 0 for sample in drawn)

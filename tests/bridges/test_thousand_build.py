@@ -70,6 +70,11 @@ def test_the_packs_have_over_a_thousand_tasks_and_route_each(installed, name, ve
         sys.modules.pop(f"factory_pack_{name}", None)
 
 
+def test_the_pack_without_other_libraries_passes_the_conformance_kit(installed):
+    done = factory("domains", "check", "puzzles")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @NO_DATA
 @pytest.mark.parametrize("name", ["puzzles", pytest.param("thousand", marks=NO_GYM)])
@@ -86,6 +91,9 @@ def test_the_mixture_is_built_and_reported(installed, name):
     assert kinds == ({"bootcamp"} if name == "puzzles" else {"bootcamp", "gym"})
     page = (run / "report.html").read_text()
     assert f"Tasks of rl: {len(totals)} drawn" in page and page.count("<figcaption>") == min(24, len(totals))
+    # Every stage was measured on the same held-out items, whatever process drew them.
+    rows = json.loads((run / "result.json").read_text())["rows"]
+    assert [row["diff_n"] for row in rows] == [None, 24, 24]
     figures = json.loads(next(run.glob("stages/*-rl-eval/eval.json")).read_text())
     judged = figures["splits"]["test"]["statuses"]
     assert sum(judged.values()) == 24 and not judged.get("error") and not judged.get("timeout")
