@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.contracts import Status, Verdict
+from factory.testing.ear import tell
 
 
 def right(completion, sample):
@@ -159,7 +160,7 @@ def parent_of_many(completion, sample):
     """Start a child that would outlive us, tell its pid, and hang."""
     subprocess.Popen(["sleep", "1000"])
     # As the machine numbers it: a worker may have a process namespace of its own.
-    Path(sample.reference).write_text(Path("/proc/thread-self/children").read_text())
+    tell(sample.reference, Path("/proc/thread-self/children").read_text())
     time.sleep(1000)
 
 
@@ -171,9 +172,8 @@ def waits(completion, sample):
 
 
 def counted(completion, sample):
-    """Append a line to the file named by the reference, so that calls can be counted from outside."""
-    with open(sample.reference, "a", encoding="utf-8") as log:
-        log.write("x")
+    """Say `x` to the `Ear` named by the reference, so that calls can be counted from outside."""
+    tell(sample.reference, "x")
     return right(completion, sample)
 
 

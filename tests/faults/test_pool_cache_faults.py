@@ -13,6 +13,7 @@ from factory.contracts import Message, Sample, Status, Verdict
 from factory.rewards.pool import VerifierPool
 from factory.rewards.pool_cache import FILE_NAME, VerdictCache, default_folder
 from factory.rewards.pool_process import worker_environment
+from factory.testing.ear import Ear
 
 HERE = Path(__file__).parent
 FINE = Verdict(1.0, Status.ok, "fine")
@@ -31,18 +32,18 @@ def test_a_build_caches_under_factory_home(tmp_path, monkeypatch):
     from dataclasses import asdict
 
     monkeypatch.setenv("FACTORY_HOME", str(tmp_path / "home"))
-    log = tmp_path / "calls"
+    ear, log = Ear(tmp_path / "calls"), tmp_path / "calls"
     settings = asdict(PoolConfig())  # what a build hands to the pool
     assert default_folder() == tmp_path / "home" / "cache" / "verdicts"
     found = []
     for _ in range(2):
         with VerifierPool("pool_verifiers:VERIFIERS", **settings) as pool:
             found.append(pool.score([("x", sample(str(log)), ["counted"])]))
-    assert log.read_text() == "x" and found[0] == found[1]
+    assert ear.heard() == "x" and found[0] == found[1]
     assert (default_folder() / FILE_NAME).is_file()
     with VerifierPool("pool_verifiers:VERIFIERS", **settings | {"cache_mib": 0}) as pool:
         pool.score([("x", sample(str(log)), ["counted"])])
-    assert log.read_text() == "xx"
+    assert ear.heard() == "x"
 
 
 def test_an_edited_verifier_is_run_again_though_its_version_stayed(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from factory.contracts import Message, Sample, Status
 from factory.errors import PluginError, RewardError
 from factory.rewards.pool import VerifierPool
 from factory.rewards.pool_process import worker_environment
+from factory.testing.ear import Ear
 
 HERE = Path(__file__).parent
 PACK = "pool_verifiers:VERIFIERS"
@@ -67,7 +68,9 @@ def test_a_hanging_verifier_does_not_hold_up_the_others_until_its_limit(workers)
             it.submit(i, "a", sample(), ["deaf" if i == 20 else "right"])
         order = list(it.results())
     assert len(order) == 200
-    assert order[-1][0] == 20 and order[-1][1]["deaf"].status is Status.timeout
+    # What stood in the stuck worker's hands is judged again after its limit; everything else is there long before.
+    place = [i for i, _ in order].index(20)
+    assert place >= 190 and order[place][1]["deaf"].status is Status.timeout
     assert it.counts()["right"]["error"] == it.counts()["right"]["timeout"] == 0
 
 
@@ -185,10 +188,10 @@ def test_a_call_is_not_blamed_for_what_earlier_calls_did_to_the_worker(name):
 
 
 def test_children_of_a_killed_worker_are_killed_too(tmp_path):
-    note = tmp_path / "pid"
+    ear = Ear(tmp_path / "pid")
     with pool(timeout_s=1.5) as it:
-        assert it.score([("a", sample(str(note)), ["parent_of_many"])])[0]["parent_of_many"].status is Status.timeout
-    child = int(note.read_text())
+        assert it.score([("a", sample(str(tmp_path / "pid")), ["parent_of_many"])])[0]["parent_of_many"].status is Status.timeout
+    child = int(ear.heard())
     assert wait_until(lambda: not is_alive(child))
 
 

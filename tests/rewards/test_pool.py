@@ -13,6 +13,7 @@ from factory.errors import ConfigError, DataError, RewardError
 from factory.rewards.pool import VerifierPool
 from factory.rewards.pool_cache import FILE_NAME, VerdictCache, cache_key, sample_hash
 from factory.rewards.pool_wire import FrameReader, pack_frame, verdict_from_json, verdict_to_json
+from factory.testing.ear import Ear
 
 PACK = "pool_verifiers:VERIFIERS"
 
@@ -108,19 +109,18 @@ def test_a_recycled_worker_is_another_process():
 
 
 def test_the_cache_survives_a_restart_and_knows_what_it_depends_on(tmp_path, monkeypatch):
-    log = tmp_path / "calls"
+    ear, log = Ear(tmp_path / "calls"), tmp_path / "calls"
     settings = {"cache_dir": tmp_path / "cache"}
 
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
     def calls(completion="x", meta=0, version="1") -> int:
-        log.write_text("")
         module = f"from pool_verifiers import Named, counted\nV = {{'counted': Named(counted, 'counted', {version!r})}}\n"
         (tmp_path / "pool_versioned.py").write_text(module)
         with VerifierPool("pool_versioned:V", **settings) as it:
             it.score([(completion, sample(str(log), meta=meta), ["counted"])])
-            return len(log.read_text())
+            return len(ear.heard())
 
     assert calls() == 1
     assert calls() == 0

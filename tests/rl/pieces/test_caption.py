@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import Scripted, rollout
+from scripted_policy import Scripted, rollout
 
 from factory.contracts import IMAGE, Media, Message, Sample
 from factory.stages.rl.context import StepContext

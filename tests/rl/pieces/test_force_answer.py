@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from scripted import END, Scripted, coded, covers, rollout
+from scripted_policy import END, Scripted, coded, covers, rollout
 
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.pieces.force_answer import ForceAnswer

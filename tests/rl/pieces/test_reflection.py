@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import Scripted, rollout
+from scripted_policy import Scripted, rollout
 
 from factory.contracts import Message, Sample
 from factory.stages.rl.pieces.formats import FORM, KEPT

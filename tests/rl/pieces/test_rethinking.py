@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from scripted import Scripted, coded, covers, rollout
+from scripted_policy import Scripted, coded, covers, rollout
 
 from factory.contracts import Message, Sample
 from factory.stages.rl.context import StepContext

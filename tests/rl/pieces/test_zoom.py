@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from scripted import IMAGE_ID, Scripted, covers, rollout
+from scripted_policy import IMAGE_ID, Scripted, covers, rollout
 
 from factory.contracts import IMAGE, Message, Sample
 from factory.errors import DataError
