@@ -166,7 +166,14 @@ def test_ctrl_c_ends_with_130_and_says_what_to_type(tmp_path):
     pipe = tmp_path / "rows.txt"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "factory.cli.app", "data", "check", str(pipe), "-d", "toy"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def hear_ctrl_c():
+        # A run started in the background of a shell inherits that SIGINT is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    )
     writer = os.open(pipe, os.O_WRONLY)  # returns when the command has opened the pipe to read
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

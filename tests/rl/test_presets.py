@@ -208,3 +208,14 @@ def test_what_a_piece_says_while_it_runs_names_the_stage_of_the_recipe(kind):
             raise kind("rl: no group is useful: raise pieces.supply.refill.max_refills.")
     with pytest.raises(kind, match=r"^gradients are not finite$"), told_of("drill"):
         raise kind("gradients are not finite")
+
+
+def test_the_order_of_pieces_does_not_depend_on_what_was_imported_first():
+    """Pieces of a slot for many are applied in catalogue order, so it must be the same in every process."""
+    code = "{}; from factory.stages.rl.pieces.catalogue import pieces; print(list(pieces()))"
+    first = [f"import factory.stages.rl.pieces.{module}" for module in ("zoom", "rlcs", "aggregate")]
+    orders = {
+        subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True, check=True).stdout
+        for line in ("pass", *first)
+    }
+    assert len(orders) == 1
