@@ -57,4 +57,4 @@ def few(recipe: str, base: Path) -> list[str]:
 @pytest.mark.parametrize("recipe", [name for name in shared_recipes() if name not in NEEDS_TEXT])
 def test_a_published_order_runs_whole(taught, recipe, tmp_path):
     out = factory(tmp_path, "build", "-d", "pathology", "-r", recipe, "-b", str(taught), "--json", *few(recipe, taught))
-    assert json.loads(out)["chosen"]
+    assert json.loads(out)["result"]["chosen"]
