@@ -97,7 +97,11 @@ def test_signs_count_where_a_sample_says_so():
 
 
 def test_one_question_about_two_images_is_no_overlap():
-    find_overlap([sample("a", "Tumour?", (Media(data=png(1)),))], [sample("b", "Tumour?", (Media(data=png(2)),))])
+    train, other = sample("a", "Tumour?", (Media(data=png(1)),)), sample("b", "Tumour?", (Media(data=png(2)),))
+    find_overlap([train], [other])
+    # The same question about the same image is one: what tells the two apart above is the image.
+    with pytest.raises(DataError, match=r"same image"):
+        find_overlap([train], [sample("c", "Tumour?", train.media)])
 
 
 def test_a_picture_saved_again_is_found_by_its_pixels():

@@ -11,6 +11,7 @@ earns the pack's own format reward.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -82,8 +83,8 @@ def written(shape: Shape, thinking: str, answer: str) -> str:
 
 
 @dataclass(frozen=True)
-class Format:
-    """What all formats here share."""
+class Format(ABC):
+    """What all formats here share; one that leaves something out cannot be made."""
 
     pack_shape: str = "think_answer"
     """Form that the pack's verifiers read, a name of `factory.rewards.formats.SHAPES`."""
@@ -91,17 +92,17 @@ class Format:
     def __post_init__(self) -> None:
         shape_named(self.pack_shape)
 
+    @abstractmethod
     def instruction(self) -> str:
         """What the policy is told, without the heading."""
-        raise NotImplementedError
 
     def render(self, sample: Sample) -> Sample:
         """The sample with this form's instruction; see `instructed`."""
         return instructed(sample, self.instruction())
 
+    @abstractmethod
     def read(self, text: str) -> Mapping[str, str]:
         """Blocks by name, and `form`."""
-        raise NotImplementedError
 
     def reasoning(self, fields: Mapping[str, str]) -> str:
         """All that stands before the answer, as the pack's verifiers shall see it."""
@@ -126,9 +127,9 @@ class Blocks(Format):
     """A format that is one list of blocks."""
 
     @property
+    @abstractmethod
     def blocks(self) -> Mapping[str, str]:
         """Block name -> what the policy is told to write in it, in order; `answer` last."""
-        raise NotImplementedError
 
     def instruction(self) -> str:
         """One line for each block."""
