@@ -80,6 +80,7 @@ assert bool(held) == (dist.get_rank() == 0), "the main process alone holds it in
 reference.load_state_dict({"average": {name: torch.full_like(one, 3.0) for name, one in held.items()}})
 with reference.model(torch.device("cpu")) as model:
     assert all((p == 3.0).all() for p in model.parameters() if p.requires_grad)
+dist.barrier()  # a process that leaves while the other still talks makes gloo abort
 dist.destroy_process_group()
 """
 
