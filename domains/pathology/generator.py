@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from factory.contracts import IMAGE, SPLITS, DataRequest, Document, Lesson, Media, Message, Sample
+from factory.contracts import IMAGE, DataRequest, Document, Lesson, Media, Message, Sample
 from factory.domains.pathology.fields import draw_field, draw_region_field
 from factory.domains.pathology.findings import MPP, SIDE, Field
 from factory.domains.pathology.options import Options, read_options
 from factory.domains.pathology.questions import Question, pose
 from factory.domains.pathology.reasoning import caption, respond, textbook
 from factory.domains.pathology.render import tile
-from factory.errors import ConfigError
+from factory.packs.generated import indices, stream, system_prompt
 
 SOURCE = "pathology-synthetic"
 SIZES = {"corpus": 5000, "lessons": 400, "samples": 2000}
@@ -25,8 +24,8 @@ SIZES = {"corpus": 5000, "lessons": 400, "samples": 2000}
 def documents(split: str, seed: int, request: DataRequest) -> Iterator[Document]:
     """Captioned tiles, and a share of text about the table and the form of questions."""
     options = read_options(request.options)
-    for index in _indices("corpus", split, request):
-        rng, key = _rng("corpus", split, seed, index)
+    for index in indices("corpus", split, request, SIZES):
+        rng, key = stream("pathology", "corpus", split, seed, index)
         if rng.random() < options.textbook:
             yield Document(key, textbook(rng, options.style), (), split, SOURCE)
             continue
@@ -39,7 +38,7 @@ def documents(split: str, seed: int, request: DataRequest) -> Iterator[Document]
 def lessons(split: str, seed: int, request: DataRequest) -> Iterator[Lesson]:
     """Questions with worked reasoning. Their tiles are not those of `samples`."""
     options = read_options(request.options)
-    for index in _indices("lessons", split, request):
+    for index in indices("lessons", split, request, SIZES):
         sample, question, field = _sample("lessons", split, seed, index, options)
         response = respond(question, field, style=options.style, thinking=options.thinking, extra=options.extra_findings)
         yield Lesson(sample, response)
@@ -48,24 +47,12 @@ def lessons(split: str, seed: int, request: DataRequest) -> Iterator[Lesson]:
 def samples(split: str, seed: int, request: DataRequest) -> Iterator[Sample]:
     """Questions with their references, for reinforcement learning and for evaluation."""
     options = read_options(request.options)
-    for index in _indices("samples", split, request):
+    for index in indices("samples", split, request, SIZES):
         yield _sample("samples", split, seed, index, options)[0]
 
 
-def _indices(role: str, split: str, request: DataRequest) -> range:
-    if split not in SPLITS:
-        raise ConfigError(f"split is {split!r}; want one of {', '.join(SPLITS)}.")
-    return range(SIZES[role] if request.limit is None else request.limit)
-
-
-def _rng(role: str, split: str, seed: int, index: int) -> tuple[random.Random, str]:
-    """Random numbers of one item, and its id. Roles and splits never share a stream."""
-    key = f"pathology-{role}-{split}-{seed}-{index}"
-    return random.Random(key), key
-
-
 def _sample(role: str, split: str, seed: int, index: int, options: Options) -> tuple[Sample, Question, Field]:
-    rng, key = _rng(role, split, seed, index)
+    rng, key = stream("pathology", role, split, seed, index)
     task = rng.choices(list(options.shares), list(options.shares.values()))[0]
     field, question = pose(task, rng, options.style, options.extra_findings)
     meta: dict[str, Any] = {
@@ -77,19 +64,14 @@ def _sample(role: str, split: str, seed: int, index: int, options: Options) -> t
     if question.options:
         meta["options"] = dict(question.options)
     turns = [Message("user", f"{IMAGE}\n{question.text}")]
-    if options.system != "none":
-        turns.insert(0, Message("system", system_prompt(options.system, options.thinking)))
+    if system := turn_of_system(options):
+        turns.insert(0, Message("system", system))
     media = (Media(data=tile(field)),)
     return Sample(key, task, tuple(turns), question.reference, media, meta, split, SOURCE), question, field
 
 
-@cache
-def system_prompt(name: str, thinking: str) -> str:
-    """`prompts/<name>.jinja`, rendered strictly. Also used by the loaders of real data."""
-    import jinja2
-
-    folder = Path(__file__).parent / "prompts"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(f"{name}.jinja").render(thinking=thinking).strip()
+def turn_of_system(options: Options) -> str:
+    """The system turn's text, empty for `none`. Also used by the loaders of real data."""
+    if options.system == "none":
+        return ""
+    return system_prompt(Path(__file__).parent / "prompts", options.system, thinking=options.thinking)

@@ -11,13 +11,13 @@ from factory.contracts import Media
 from factory.data.files import DataFile
 from factory.data.rows import RowFault, RowRef, RowReport, read_rows
 from factory.data.shapes import text_cell
-from factory.domains.pathology.loaders_items import group_of
-from factory.domains.pathology.loaders_options import LETTERS
-from factory.domains.pathology.loaders_shapes import CAPTION_COLUMNS, DOCUMENTS, SAMPLES, Record
-from factory.domains.pathology.loaders_sources import LoadOptions, Sources, Table
 from factory.domains.pathology.slides import SlideReader, open_slide, privacy_notes, slide_mpp
 from factory.domains.pathology.tiles import Tile, TileOptions, cut_tile, encode, plan_tiles
 from factory.errors import DataError
+from factory.packs.choices import LETTERS
+from factory.packs.common_shapes import CAPTION_COLUMNS
+from factory.packs.records import DOCUMENTS, SAMPLES, Record, group_of
+from factory.packs.sources import Sources, Table
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def slide_rows(sources: Sources, kind: str, report: RowReport) -> list[SlideRow]
         DataError: there are slides but no sidecar at all, or the report's limits are exceeded.
     """
     refuse_bare_slides(sources)
-    known = _by_id(sources.slides)
+    known = _by_id(sources.others)
     found: dict[tuple[str, str], SlideRow] = {}
     for table in sources.sidecars:
         if kind not in table.shape.gives:
@@ -50,7 +50,7 @@ def slide_rows(sources: Sources, kind: str, report: RowReport) -> list[SlideRow]
                     raise RowFault("slide_id", f"{made.slide_id!r} appears again.")
                 found[made.slide_id, table.shape.name] = made
     named = {_place(made.file) for made in found.values()}
-    unnamed = [file.name for file in sources.slides if _place(file) not in named]
+    unnamed = [file.name for file in sources.others if _place(file) not in named]
     if unnamed and found:
         report.note(f"{len(unnamed)} slides are in no row of the sidecar and are not used, such as {unnamed[0]}.")
     return list(found.values())
@@ -64,13 +64,13 @@ _BARE = (
 
 def refuse_bare_slides(sources: Sources) -> None:
     """Raise DataError when there are slides and nothing that says what they show."""
-    if sources.slides and not sources.sidecars:
-        raise DataError(f"{sources.slides[0].name}: {_BARE}")
+    if sources.others and not sources.sidecars:
+        raise DataError(f"{sources.others[0].name}: {_BARE}")
 
 
 def report_bare_slides(sources: Sources, tiling: TileOptions, report: RowReport) -> None:
     """Without a table beside them, each slide is a bad file: for what is wrong with it, else for the missing table."""
-    for file in sources.slides:
+    for file in sources.others:
         reason = _BARE
         try:
             with closing(open_slide(file.path, tiling.slide_backend)) as reader:
@@ -113,13 +113,13 @@ def label_options(rows: list[SlideRow]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def tile_record(made: SlideRow, tile: Tile, labels: tuple[str, ...], options: LoadOptions) -> Record:
+def tile_record(made: SlideRow, tile: Tile, labels: tuple[str, ...], question: str) -> Record:
     """The row of one tile: caption for documents, question and letter for samples. Its place on the slide is in meta."""
     meta = {"slide_id": made.slide_id, "tile": tile.to_json()}
     if made.caption:
         return Record(DOCUMENTS, key=tile.key, text=made.caption, meta=meta)
     answer = LETTERS[labels.index(made.label)]
-    return Record(SAMPLES, key=tile.key, text=options.slide_question, options=labels, answer=answer, meta=meta)
+    return Record(SAMPLES, key=tile.key, text=question, options=labels, answer=answer, meta=meta)
 
 
 def slide_group(made: SlideRow, group_field: str) -> str:

@@ -29,25 +29,25 @@ class PathologyPack:
     def corpus(self, split: str, seed: int, request: DataRequest) -> Iterable[Document]:
         """Captioned tiles for continued pretraining."""
         if request.paths:
-            from factory.domains.pathology.loaders import load_documents
+            from factory.domains.pathology.loaders import LOADER
 
-            return load_documents(request, split, seed)
+            return LOADER.documents(request, split, seed)
         return generator.documents(split, seed, request)
 
     def lessons(self, split: str, seed: int, request: DataRequest) -> Iterable[Lesson]:
         """Questions with worked reasoning for supervised fine-tuning."""
         if request.paths:
-            from factory.domains.pathology.loaders import load_lessons
+            from factory.domains.pathology.loaders import LOADER
 
-            return load_lessons(request, split, seed)
+            return LOADER.lessons(request, split, seed)
         return generator.lessons(split, seed, request)
 
     def samples(self, split: str, seed: int, request: DataRequest) -> Iterable[Sample]:
         """Questions with references for reinforcement learning and evaluation."""
         if request.paths:
-            from factory.domains.pathology.loaders import load_samples
+            from factory.domains.pathology.loaders import LOADER
 
-            return load_samples(request, split, seed)
+            return LOADER.samples(request, split, seed)
         return generator.samples(split, seed, request)
 
     def verifiers(self) -> Mapping[str, Verifier]:
@@ -62,15 +62,15 @@ class PathologyPack:
         """Which of `corpus`, `lessons`, `samples` the request's paths hold; all of them without paths."""
         if not request.paths:
             return frozenset(self.manifest.provides)
-        from factory.domains.pathology.loaders import gives
+        from factory.domains.pathology.loaders import LOADER
 
-        return frozenset({"documents": "corpus"}.get(sort, sort) for sort in gives(request))
+        return LOADER.gives(request)
 
     def check(self, request: DataRequest) -> RowReport:
         """Read the user's files whole and report every bad row; raises only when a path or its shape is wrong."""
-        from factory.domains.pathology.loaders import check_request
+        from factory.domains.pathology.loaders import LOADER
 
-        return check_request(request)
+        return LOADER.check(request)
 
     def gold(self, sample: Sample) -> str:
         """A completion that earns the full reward: used by the conformance kit, never by training."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from factory.data.report import RowFault
 from factory.errors import DataError
@@ -24,6 +24,23 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A kind of file that a pack reads itself, such as FASTA."""
+
+    kind: str
+    suffixes: tuple[str, ...]
+    """`.fasta`, `.fa`; `.gz` may follow. The longest that fits a name decides, before the factory's own tables."""
+    title: str
+    """How to name it to a user: `FASTA (.fasta, .fa)`."""
+    read: Callable[[Path], Iterator[tuple[int, dict[str, Any] | RowFault]]]
+    """Streams (number, row) or (number, RowFault); raises RowFault for a fault of the whole file. One file may be one row."""
+
+    def fits(self, path: Path) -> bool:
+        """True when the file's name ends with one of the suffixes, perhaps followed by `.gz`."""
+        return path.name.lower().removesuffix(".gz").endswith(self.suffixes)
+
+
 @dataclass(frozen=True, slots=True)
 class DataFile:
     """One file of a request. `name` is relative to the named path, so that ids do not depend on where data is mounted."""
@@ -31,7 +48,9 @@ class DataFile:
     path: Path
     name: str
     kind: str | None
-    """`jsonl`, `json`, `csv`, `tsv`, `parquet`, `tar` or `hub`; None for a file that is no table."""
+    """`jsonl`, `json`, `csv`, `tsv`, `parquet`, `tar` or `hub`; the kind of a pack's own format; None for a file that is no table."""
+    format: FileFormat | None = None
+    """Set when a pack reads this file itself."""
 
 
 def kind_of(path: Path) -> str | None:
@@ -42,10 +61,11 @@ def kind_of(path: Path) -> str | None:
     return TABLE_SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def list_files(paths: Iterable[str], *, online: bool = False) -> list[DataFile]:
+def list_files(paths: Iterable[str], *, online: bool = False, formats: Sequence[FileFormat] = ()) -> list[DataFile]:
     """All files below the named paths, in a fixed order; hidden files and data-set descriptions are left out.
 
     Args:
+        formats: further kinds of files that the caller can read.
         online: `hub:owner/name` stands for a data set on the hub, and so does `owner/name` where no such path exists.
 
     Raises:
@@ -55,9 +75,9 @@ def list_files(paths: Iterable[str], *, online: bool = False) -> list[DataFile]:
     for text in paths:
         root = Path(text).expanduser()
         if root.is_dir():
-            found += [_entry(path, f"{root.resolve().name}/{path.relative_to(root).as_posix()}") for path in _walk(root)]
+            found += [_entry(path, formats, f"{root.resolve().name}/{path.relative_to(root).as_posix()}") for path in _walk(root)]
         elif root.is_file():
-            found.append(_entry(root, root.name))
+            found.append(_entry(root, formats, root.name))
         elif text.startswith("hub:") or (online and HUB_ID.fullmatch(text)):
             name = text.removeprefix("hub:")
             if not online:
@@ -86,7 +106,11 @@ def _walk(root: Path) -> list[Path]:
     return found
 
 
-def _entry(path: Path, name: str) -> DataFile:
+def _entry(path: Path, formats: Sequence[FileFormat], name: str) -> DataFile:
+    fitting = [own for own in formats if own.fits(path)]
+    if fitting:
+        own = max(fitting, key=lambda each: max(len(suffix) for suffix in each.suffixes))
+        return DataFile(path, name, own.kind, own)
     return DataFile(path, name, kind_of(path))
 
 

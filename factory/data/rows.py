@@ -28,7 +28,10 @@ KINDS = {
 """Kinds of tables and how to name them to a user. Text kinds and tar may be gzipped."""
 
 
-def _reader(path: Path, kind: str) -> Iterator[Row]:
+def _reader(file: DataFile) -> Iterator[Row]:
+    path, kind = file.path, str(file.kind)
+    if file.format is not None:
+        return file.format.read(path)
     if kind == "csv":
         return read_csv(path)
     if kind == "tsv":
@@ -69,7 +72,7 @@ def read_rows(file: DataFile | Path | str, report: RowReport) -> Iterator[tuple[
     report.open_file(file.name)
     last = 0
     try:
-        for number, row in _reader(file.path, file.kind):
+        for number, row in _reader(file):
             last = number
             ref = RowRef(file.name, number)
             if isinstance(row, RowFault):

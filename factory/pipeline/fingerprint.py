@@ -23,7 +23,7 @@ HASHED_BYTES = 64 << 20
 """Of the user's data and of a base folder, files are hashed (smallest first) up to this total; others count by size and time."""
 UNREAD = {"eval": ("bootstrap",), "pool": ("workers",)}
 """Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker."""
-_SHARED_SOURCE = ("contracts.py", "rewards", "data")
+_SHARED_SOURCE = ("contracts.py", "rewards", "data", "packs")
 
 
 def library_versions() -> dict[str, str]:

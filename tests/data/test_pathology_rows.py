@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from factory.contracts import DataRequest, Document, Lesson, Sample
-from factory.domains.pathology.loaders import check, detect, gives, load_documents, load_lessons, load_samples, preview
+from factory.domains.pathology.loaders import LOADER
 from factory.errors import ConfigError, DataError
 
 from .conftest import lines, png
+
+load_documents, load_lessons, load_samples = LOADER.documents, LOADER.lessons, LOADER.samples
+detect, gives, preview = LOADER.detect, LOADER.gives, LOADER.preview
 
 ALL_TRAIN = {"splits": {"validation": 0.0, "test": 0.0}, "shuffle_buffer": 1}
 MCQ = {"image": "x.png", "question": "Which stain?", "options": ["A) H&E", "B) IHC"], "answer": "B) IHC"}
@@ -42,6 +45,10 @@ def request(path: Path, **fields: Any) -> DataRequest:
 def one_sample(path: Path, **options: Any) -> Sample:
     [found] = load_samples(request(path, options=options), "train", 0)
     return found
+
+
+def check(paths: list[str], **fields: Any) -> Any:
+    return LOADER.check(DataRequest(paths=tuple(paths), **fields))
 
 
 def faults(path: Path, **options: Any) -> list[tuple[str, int, str, str]]:
@@ -177,7 +184,7 @@ def test_an_unknown_shape_names_the_nearest_and_lists_all(tmp_path):
     says = str(caught.value)
     assert "c.csv: columns (image_path, captoin) fit no known shape." in says
     assert "Nearest is figure-caption, which also needs 'caption' (there is 'captoin')" in says
-    assert "multiple-choice: question, options (or choices), answer -- PathMMU" in says and "webdataset" not in says
+    assert "multiple-choice: question, options (or choices), answer -- question with options" in says and "webdataset" not in says
 
 
 def test_shapes_are_told_apart_by_their_columns(tmp_path):
@@ -311,8 +318,8 @@ def test_an_empty_split_is_refused_with_the_remedy(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"verify_image": "off"}, "Did you mean 'verify_images'"), ({"tile_px": "big"}, "must be of type int"),
-     ({"shape": "vqqa"}, "Did you mean 'vqa'"), ({"verify_images": "some"}, "use one of full, header, off")],
+    [({"verify_image": "off"}, "Did you mean 'verify_images'"), ({"tile_px": "big"}, "want a whole number"),
+     ({"shape": "vqqa"}, "Did you mean 'vqa'"), ({"verify_images": "some"}, "want one of full, header, off")],
 )  # fmt: skip
 def test_a_wrong_option_is_refused_with_a_hint(tmp_path, options, says):
     with pytest.raises(ConfigError, match=says):
@@ -386,15 +393,15 @@ def test_ids_do_not_depend_on_where_the_data_is_mounted(tmp_path):
 
 def test_check_counts_what_there_is_without_raising(tmp_path):
     path = put(tmp_path, "a.jsonl", [*many(10), "{broken"])
-    report = check([str(path)], quarantine_file=tmp_path / "q.jsonl")
+    report = check([str(path)], quarantine_dir=str(tmp_path / "aside"))
     assert (report.num_good, report.num_bad, report.tallies["samples"]) == (30, 1, 30)
     assert sum(n for key, n in report.tallies.items() if key.startswith("groups ")) == 10
-    assert json.loads((tmp_path / "q.jsonl").read_text())["row"] == 31
+    assert json.loads((tmp_path / "aside" / "quarantine-check.jsonl").read_text())["row"] == 31
 
 
 def test_preview_shows_the_first_rows_as_the_stages_see_them(tmp_path):
     path = put(tmp_path, "a.jsonl", ["{broken", {**MCQ, "explanation": "Brown."}, MCQ, MCQ])
-    shown = preview([str(path)], 2)
+    shown = preview(DataRequest(paths=(str(path),)), 2)
     assert [type(item) for item in shown] == [Lesson, Sample]
 
 

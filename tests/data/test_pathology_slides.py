@@ -14,7 +14,7 @@ from PIL import Image
 
 from factory.contracts import DataRequest
 from factory.data.rows import RowFault
-from factory.domains.pathology.loaders import check, load_documents, load_samples
+from factory.domains.pathology.loaders import LOADER
 from factory.domains.pathology.slides import SlideReader, open_slide, otsu, overview, privacy_notes, slide_mpp, tissue_mask
 from factory.domains.pathology.tiles import Tile, TileOptions, cut_tile, plan_tiles
 from factory.errors import ConfigError, DataError
@@ -24,8 +24,13 @@ from .conftest import stained_pixels, write_slide
 pytest.importorskip("openslide")
 pytest.importorskip("tifffile")
 
+load_documents, load_samples = LOADER.documents, LOADER.samples
 SHARED = Path("shared/data/pathology/images")
 SMALL = {"tile_px": 32, "tile_mpp": 0.5, "splits": {"validation": 0.0, "test": 0.0}, "shuffle_buffer": 1}
+
+
+def check(folder: Path, options: dict[str, Any] | None = None) -> Any:
+    return LOADER.check(DataRequest(paths=(str(folder),), options=options or {}))
 
 
 class ArraySlide:
@@ -254,7 +259,7 @@ def test_damaged_slides_are_named_and_the_whole_ones_are_used(tmp_path):
     (tmp_path / "empty.tif").write_bytes(b"")
     names = ["good", "cut", "head", "empty", "gone_mpp", "glass", "lost"]
     (tmp_path / "slides.csv").write_text("slide_id,caption\n" + "".join(f"{name},Tissue.\n" for name in names))
-    report = check([str(tmp_path)], options=SMALL)
+    report = check(tmp_path, SMALL)
     found = {Path(bad.file).name: (bad.row, bad.field, bad.reason) for bad in report.first_bad}
     assert {name: (row, field) for name, (row, field, _) in found.items()} == {
         "slides.csv": (8, "slide_id"), "cut.tif": (0, "file"), "head.tif": (0, "file"), "empty.tif": (0, "file"),
@@ -279,7 +284,7 @@ def test_slides_without_a_table_say_what_is_needed(tmp_path):
         list(load_documents(pathology_slides(tmp_path), "train", 0))
     # The check goes on to say what else is wrong, slide by slide.
     (tmp_path / "S2.tif").write_bytes(b"")
-    reasons = {Path(bad.file).name: bad.reason for bad in check([str(tmp_path)]).first_bad}
+    reasons = {Path(bad.file).name: bad.reason for bad in check(tmp_path).first_bad}
     assert "slides need a table beside them" in reasons["S1.tif"] and "0 bytes" in reasons["S2.tif"]
 
 
@@ -288,7 +293,7 @@ def test_a_folder_of_dicom_instances_is_one_slide(tmp_path):
     for number in range(3):
         (tmp_path / "set" / "S1" / f"{number}.dcm").write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "set" / "slides.csv").write_text("slide_id,caption\nS1,Breast.\n")
-    report = check([str(tmp_path / "set")], options=SMALL)
+    report = check(tmp_path / "set", SMALL)
     assert [(bad.file, bad.field) for bad in report.first_bad] == [("set/S1/0.dcm", "file")] and not report.notes
 
 
@@ -321,7 +326,7 @@ def test_no_reader_touches_the_pixels_of_associated_images(tmp_path, monkeypatch
     monkeypatch.setattr(openslide.OpenSlide, "associated_images", property(refuse))
     write_slide(tmp_path / "S1.tif", stained_pixels(128, 128), levels=1)
     (tmp_path / "slides.csv").write_text("slide_id,caption\nS1,Breast.\n")
-    report = check([str(tmp_path)], options=SMALL)
+    report = check(tmp_path, SMALL)
     assert report.num_good > 0 and "holds associated images (label, macro)" in report.notes[0]
 
 

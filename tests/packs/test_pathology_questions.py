@@ -117,7 +117,7 @@ def test_options_change_what_is_drawn():
 @pytest.mark.parametrize(("options", "match"), [
     ({"shres": {}}, "Did you mean 'shares'"), ({"style": "terze"}, "Did you mean 'terse'"), ({"shares": {"findings": 1}}, "Did you mean 'finding'"),
     ({"shares": {"finding": -1}}, "finite number from 0"), ({"shares": {"finding": 0}}, "no task a share above 0"),
-    ({"textbook": 1.5}, "from 0 to 1"), ({"textbook": True}, "from 0 to 1"), ({"extra_findings": "mitosis"}, "want a list"),
+    ({"textbook": 1.5}, "from 0 to 1"), ({"textbook": True}, "want a number"), ({"extra_findings": "mitosis"}, "want a list"),
     ({"extra_findings": ["mitoses"]}, "Did you mean 'mitosis'"), ({"shares": 3}, "want a mapping"), ({"shares": {"region": float("nan")}}, "finite"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_with_a_remedy(options, match):

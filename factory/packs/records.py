@@ -1,20 +1,54 @@
-"""A checked row on its way out: its id, group and split, and its forms as Document, Lesson or Sample."""
+"""One row of anyone's data on its way to a Document, Lesson or Sample."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from factory.contracts import IMAGE, Document, Lesson, Media, Message, Sample
 from factory.data.rows import RowFault
-from factory.domains.pathology.loaders_options import LETTERS, render_options
-from factory.domains.pathology.loaders_shapes import Record
+from factory.packs.choices import LETTERS, render_options
 
-YES_NO = ("yes", "no")
+DOCUMENTS, LESSONS, SAMPLES = frozenset({"documents"}), frozenset({"lessons"}), frozenset({"samples"})
+QUESTIONS = LESSONS | SAMPLES
 GROUP_FIELDS = ("patient_id", "patient", "case_id", "slide_id", "source_img", "original_path")
 """Columns that keep rows together in one split, the strongest first."""
+
+
+@dataclass
+class Record:
+    """One converted row. Images are still cells (path, bytes or struct); the loader resolves them for the split it keeps."""
+
+    gives: frozenset[str]
+    """What it can become: any of `documents`, `lessons`, `samples`."""
+    key: str | None = None
+    """The row's own id, unique in its file."""
+    text: str = ""
+    """Caption or question, without options."""
+    turns: tuple[Message, ...] = ()
+    """Chat and verl rows: all turns before the answer, as written."""
+    options: tuple[str, ...] = ()
+    answer: str = ""
+    """Letter for a choice, else the text."""
+    response: str = ""
+    """Worked response to imitate."""
+    images: Any = None
+    image_field: str = "image"
+    split: str | None = None
+    """Split that the row itself declares, as written."""
+    group: str = ""
+    """What must stay in one split (`scaffold=c1ccccc1`); empty leaves it to `group_of`."""
+    task: str = ""
+    """The pack's task; empty leaves it to the pack's `task_of`."""
+    reference: Any = None
+    """Reference of the sample when it is not `answer`: a number, a list, a mapping."""
+    media: tuple[Media, ...] = ()
+    """Images that the converter drew itself, after those of `images`."""
+    draw: Callable[[], tuple[Media, ...]] | None = None
+    """As `media`, but drawn only when the row is wanted."""
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,10 +61,11 @@ class Ready:
     source: str
     record: Record
     media: tuple[Media, ...]
+    task: str = ""
 
 
 def group_of(row: Mapping[str, Any], record: Record, group_field: str, *, fallback: str) -> str:
-    """What must stay in one split: the asked-for column, else patient, case or slide, else the image, else the text.
+    """What must stay in one split: the asked-for column, else the record's own group, patient, case or slide, image, text.
 
     Raises:
         RowFault: `group_field` is set, and blank or missing in this row.
@@ -41,6 +76,8 @@ def group_of(row: Mapping[str, Any], record: Record, group_field: str, *, fallba
         if value in (None, ""):
             raise RowFault(group_field, "is missing; pack.group_field needs it in every row.")
         return f"{group_field}={value}"
+    if record.group:
+        return record.group
     for name in GROUP_FIELDS:
         for place in (row, extra, record.meta):
             if place.get(name) not in (None, ""):
@@ -79,13 +116,6 @@ def check_placeholders(record: Record, num_images: int) -> None:
     with_placeholders(texts, num_images, field=record.image_field)
 
 
-def task_of(record: Record) -> str:
-    """The pack's task that fits: `choice` with options, `yes_no`, else `finding` (a short answer)."""
-    if record.options:
-        return "choice"
-    return "yes_no" if record.answer.strip(" .").lower() in YES_NO else "finding"
-
-
 def to_document(ready: Ready) -> Document:
     """Caption with its images in front."""
     [text] = with_placeholders([ready.record.text], len(ready.media), field=ready.record.image_field)
@@ -93,7 +123,7 @@ def to_document(ready: Ready) -> Document:
 
 
 def to_sample(ready: Ready, system: str = "") -> Sample:
-    """A choice (reference: letter; options in meta) or a short question (reference: text).
+    """A choice (reference: letter; options in meta) or another question (reference: the record's, else its answer).
 
     Args:
         system: system prompt for rows that bring none.
@@ -113,9 +143,10 @@ def to_sample(ready: Ready, system: str = "") -> Sample:
         meta["options"] = dict(zip(LETTERS, record.options, strict=False))
         if record.answer in LETTERS[: len(record.options)] and record.answer:
             meta["answer_text"] = record.options[LETTERS.index(record.answer)]
+    reference = record.reference if record.reference is not None else record.answer or record.response
     return Sample(
-        id=ready.id, task=task_of(record), messages=tuple(messages),
-        reference=record.answer or record.response, media=ready.media, meta=meta, split=ready.split, source=ready.source,
+        id=ready.id, task=ready.task, messages=tuple(messages), reference=reference, media=ready.media, meta=meta,
+        split=ready.split, source=ready.source,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.data.rows import RowFault
-from factory.domains.pathology.loaders_options import LETTERS, parse_options, render_options, resolve_answer, split_options
+from factory.packs.choices import LETTERS, parse_options, render_options, resolve_answer, split_options
 
 PLAIN = st.text(st.characters(categories=["Ll", "Nd"], include_characters=" -"), min_size=1).map(str.strip).filter(bool)
 OPTIONS = st.lists(PLAIN, min_size=2, max_size=10, unique_by=lambda text: " ".join(text.split()).casefold())
