@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import factory
-from factory.cli import build, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan, verify
+from factory.cli import build, chat, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan, serve, verify
 from factory.errors import FactoryError, Interrupted
 
 INTERNAL_ERROR = 70
@@ -56,6 +56,8 @@ app.command("plan")(plan.plan)
 app.command("eval")(evaluate.evaluate)
 app.command("verify")(verify.verify)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
+app.command("chat")(chat.chat)
 app.add_typer(data.app, name="data")
 app.add_typer(domains.app, name="domains")
 app.add_typer(models.app, name="models")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -41,11 +40,9 @@ def export(
     out = out.expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out} exists already. Name a new folder; nothing is overwritten.")
-    from factory.launch.devices import num_gpus
+    from factory.launch.devices import quiet_without_gpu
 
-    if not num_gpus():
-        # Said before a library looks for an accelerator and warns that there is none.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    quiet_without_gpu()
     from factory.stages.models.export import export as write
 
     # Complete or absent: a killed export leaves only the .partial folder.

@@ -17,3 +17,9 @@ def num_gpus(env: Mapping[str, str] | None = None, device_folder: Path = Path("/
         return present
     named = [name for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     return min(present, len(named))
+
+
+def quiet_without_gpu() -> None:
+    """Tell DeepSpeed that there is no GPU, before transformers or accelerate imports it and it warns about that."""
+    if not num_gpus():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")

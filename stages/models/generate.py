@@ -59,7 +59,8 @@ class Sampling:
 @torch.no_grad()
 def generate(
     loaded: LoadedModel, prompts: Sequence[Encoded], *, num_return: int = 1, max_new_tokens: int, temperature: float,
-    top_p: float = 1.0, top_k: int = 0, generator: torch.Generator, stop_ids: Collection[int] | None = None, max_rows: int = 0,
+    top_p: float = 1.0, top_k: int = 0, generator: torch.Generator | None = None, draws: Tensor | None = None,
+    stop_ids: Collection[int] | None = None, max_rows: int = 0,
 ) -> Iterator[Generation]:  # fmt: skip
     """Yield completions as they finish; `num_return` per prompt, in no fixed order (see the indices).
 
@@ -67,6 +68,7 @@ def generate(
         temperature: 0 is greedy.
         generator: all uniform draws are taken from it at the start, one per row and step, so a row's tokens do not depend
             on which other rows have finished. A CPU generator gives the same draws on every device.
+        draws: [P, num_return, max_new_tokens] float64 in [0, 1), in place of a generator. Greedy decoding needs neither.
         stop_ids: default `loaded.codec.eos_ids`.
         max_rows: rows decoded together; 0 means all. Prompts are sorted by length first, so that little is padding.
 
@@ -75,12 +77,12 @@ def generate(
     """
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, banned=loaded.codec.image_ids)
     stops = torch.tensor(sorted(loaded.codec.eos_ids if stop_ids is None else stop_ids), dtype=torch.long)
-    shape = (len(prompts), num_return, max_new_tokens)
-    uniforms = (
-        torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-        if temperature > 0
-        else torch.zeros(*shape[:2], 0)
-    )
+    uniforms = draws
+    if temperature == 0:
+        uniforms = torch.zeros(len(prompts), num_return, 0)
+    elif uniforms is None:
+        assert generator is not None, "sampling needs a generator or draws"
+        uniforms = uniform_draws(generator, len(prompts), num_return, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     size = max(1, max_rows // num_return) if max_rows else max(1, len(order))
     was_training = loaded.model.training
@@ -95,6 +97,38 @@ def generate(
         loaded.model.train(was_training)
 
 
+@torch.no_grad()
+def stream(
+    loaded: LoadedModel, prompt: Encoded, *, max_new_tokens: int, temperature: float, top_p: float = 1.0, top_k: int = 0,
+    generator: torch.Generator,
+) -> Iterator[int]:  # fmt: skip
+    """Yield the tokens of one completion as they are chosen, the end token included; for an answer that someone watches.
+
+    As `generate` with one prompt, which yields whole completions. Raises ConfigError for impossible settings.
+    """
+    sampling = Sampling(max_new_tokens, temperature, top_p, top_k, banned=loaded.codec.image_ids)
+    was_training = loaded.model.training
+    loaded.model.eval()
+    try:
+        rows = _Rows(loaded, [prompt], torch.zeros(1, 0), sampling, torch.zeros(0, dtype=torch.long))
+        logits = rows.prefill(1)
+        for step in range(max_new_tokens):
+            uniform = uniform_draws(generator, 1).to(loaded.device) if temperature > 0 else None
+            token, _, _ = choose(logits, sampling, uniform)
+            yield int(token)
+            if int(token) in loaded.codec.eos_ids:
+                return
+            if step + 1 < max_new_tokens:
+                logits = rows.decode(token)
+    finally:
+        loaded.model.train(was_training)
+
+
+def uniform_draws(generator: torch.Generator, *shape: int) -> Tensor:
+    """float64 in [0, 1), on the generator's device."""
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+
 class _Rows:
     """One decode batch. `alive` maps the rows still in the cache to the R rows that began."""
 
@@ -107,7 +141,7 @@ class _Rows:
 
     def run(self, num_return: int) -> Iterator[tuple[int, list[int], list[float], bool, float]]:
         """Yield (row, ids, logprobs, finished, mean entropy) as rows finish."""
-        logits = self._prefill(num_return)
+        logits = self.prefill(num_return)
         num_rows, steps = logits.shape[0], self.sampling.max_new_tokens
         ids = torch.zeros(num_rows, steps, dtype=torch.long, device=self.device)
         logprobs, entropies = torch.zeros(num_rows, steps, device=self.device), torch.zeros(num_rows, steps, device=self.device)
@@ -128,9 +162,9 @@ class _Rows:
                 return
             if (~is_open).sum() > _DROP_SHARE * len(is_open):
                 alive, tokens, is_open = self._drop(is_open, alive, tokens)
-            logits = self._decode(tokens)
+            logits = self.decode(tokens)
 
-    def _prefill(self, num_return: int) -> Tensor:
+    def prefill(self, num_return: int) -> Tensor:
         """Run each prompt once, then repeat its cache. Returns logits [R, V] of the first token."""
         from transformers import DynamicCache
 
@@ -150,7 +184,7 @@ class _Rows:
             self.position = (positions.amax(dim=1) + 1).repeat_interleave(num_return, dim=0)
         return out.logits[:, -1].float().repeat_interleave(num_return, dim=0)
 
-    def _decode(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; logits [rows, V] of the next."""
         self.attention = torch.cat([self.attention, self.attention.new_ones(len(tokens), 1)], dim=1)
         inputs: dict[str, Any] = {
