@@ -78,11 +78,11 @@ class Collector:
         form = self.chosen.one("format")
         rendered = [form.render(sample) for sample in samples]
         mine = share_of(list(enumerate(rendered)), self.learner.rank, self.learner.world_size)
-        requests = [Request(place, sample, self.prompt(sample)) for place, sample in mine]
+        requests = [Request(place, sample, self.prompt(sample), of=len(rendered)) for place, sample in mine]
         sampling = Sampling(
             ctx.group_size, ctx.max_new_tokens, self.sampling.temperature, self.sampling.top_p, self.sampling.top_k
         )
-        seed = seed_of(self.seed, "rollouts", ctx.step, round_number, self.learner.rank)
+        seed = seed_of(self.seed, "rollouts", ctx.step, round_number, 0)
         rollouts = self._read(self.engine.generate(requests, sampling, seed=seed))
         rollouts = self._hooked(ctx, "before_reward", dict(mine), rollouts)
         rollouts = self._verified(rollouts, dict(mine))
@@ -92,6 +92,10 @@ class Collector:
         for reward in self.chosen.many("group_reward"):
             for group in groups:
                 reward.apply(ctx, group)
+        for counts in self.learner.gather(dict(ctx.counts)):
+            for name, number in counts.items():
+                ctx.metrics[name] = ctx.metrics.get(name, 0.0) + number
+        ctx.counts.clear()
         if isinstance(self.pool, JudgedPool):
             ctx.metrics |= self.pool.figures()
         if self.watch is not None:

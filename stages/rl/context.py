@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,8 +43,10 @@ class Services(Protocol):
     def vocab_logprobs(self, sample: Sample, rollouts: Sequence[Rollout]) -> Tensor:
         """own. [G, T, V] log-probs of the whole vocabulary at each completion position; rows end-padded with `-log V`."""
 
-    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int) -> list[Continuation]:
-        """own. Let the policy write on after each rollout's present `ids` (whose image tokens stand for its `images`)."""
+    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seeds: Sequence[int]) -> list[Continuation]:
+        """own. Let the policy write on after each rollout's present `ids` (whose image tokens stand for its `images`).
+
+        `seeds`: one for the draws of each rollout, so that they do not depend on the others or on the number of processes."""
 
     def room(self, sample: Sample, rollout: Rollout) -> int:
         """Tokens that the model's context still holds after prompt and rollout; `extend` must not be asked for more."""
@@ -115,6 +118,8 @@ class StepContext:
     """The `factory.rewards.mixture.Mixture` of the run (weights, gates and verifiers by task)."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Figures that pieces want to see in metrics.jsonl, by name."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Counts over this process's own rollouts; summed over the processes into `metrics` after each draw."""
 
     @property
     def progress(self) -> float:

@@ -46,6 +46,10 @@ class Request:
     sample: Sample
     prompt: Encoded
     """Token ids (and image patches) of the rendered prompt."""
+    of: int = 0
+    """Prompts of this draw on all processes together, so that a prompt's draws do not depend on their number; 0: those of the call."""
+    seed: int | None = None
+    """Of this prompt's own draws; None: they come from the seed of the call."""
 
 
 @dataclass(frozen=True, slots=True)

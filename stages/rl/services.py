@@ -75,14 +75,14 @@ class RunServices:
         rows = self.rows([(sample, rollout) for rollout in rollouts])
         return vocab_logprobs(rows, self.learner.model, self.learner, temperature=self.sampling.temperature)
 
-    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seed: int) -> list[Continuation]:
+    def extend(self, pairs: Pairs, *, max_new_tokens: int, temperature: float, seeds: Sequence[int]) -> list[Continuation]:
         """See `context.Services`."""
         requests = []
         for place, (sample, rollout) in enumerate(pairs):
             row = Row(self.prompt(sample), rollout).encoded(self.learner.loaded.codec)
-            requests.append(Request(place, sample, replace(row, loss_mask=[0] * len(row.ids))))
+            requests.append(Request(place, sample, replace(row, loss_mask=[0] * len(row.ids)), seed=seeds[place]))
         sampling = Sampling(1, max_new_tokens, temperature, self.sampling.top_p, self.sampling.top_k)
-        found = {one.place: one for one in self.engine.generate(requests, sampling, seed=seed)}
+        found = {one.place: one for one in self.engine.generate(requests, sampling, seed=0)} if requests else {}
         return [Continuation(found[i].ids, found[i].logprobs, found[i].finished) for i in range(len(requests))]
 
     def ask(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError, FactoryError
+from factory.plugins import ENGINE_GROUP, load_plugin, plugin_names
 from factory.rewards.judges.settings import build_mixture
 from factory.rewards.watch import read_settings
 from factory.stages.lesson_files import check_source
@@ -62,14 +63,17 @@ class RlStage:
         supply = chosen.one("supply")
         largest_draw = getattr(supply, "largest_draw", supply.first_draw)
         first_draw, draws = largest_draw(config.prompts_per_step), 1 + supply.max_refills
+        extra = _extra_tokens(chosen, config.max_new_tokens)
+        forwards = 2 if any(getattr(term, "recompute", False) for term in chosen.many("auxiliary")) else 1
         memory, formula = self._memory(config, chosen, facts, build, rows, prompt_tokens)
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.samples,
             num_steps=config.num_steps * config.updates_per_rollout * config.minibatches,
-            num_tokens=config.num_steps * config.updates_per_rollout * rows * (prompt_tokens + config.max_new_tokens),
-            num_generated_tokens=config.num_steps * draws * first_draw * config.group_size * config.max_new_tokens,
+            num_tokens=config.num_steps * config.updates_per_rollout * rows * forwards
+            * (prompt_tokens + config.max_new_tokens),
+            num_generated_tokens=config.num_steps * draws * first_draw * config.group_size * (config.max_new_tokens + extra),
             peak_memory_bytes=memory, memory_formula=formula, outputs=("model", "metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"),
-            notes=(_title(chosen), *_need_notes(chosen), *_refill_notes(supply.max_refills), *notes),
+            notes=(_title(chosen), *_need_notes(chosen), *_extra_notes(extra), *_refill_notes(supply.max_refills), *notes),
         )  # fmt: skip
 
     @staticmethod
@@ -98,6 +102,14 @@ class RlStage:
         """Earlier stages whose files this one reads."""
         stage = stage_read(config)
         return (*config.reads, *([stage] if stage and stage not in config.reads else []))
+
+    @staticmethod
+    def plugins(config: RlConfig) -> tuple[Any, ...]:
+        """Code of other packages that this stage would run: installed pieces, and the engine. Their source counts in the fingerprint."""
+        own = [type(piece) for piece in resolve(config).made.values()]
+        found = [piece for piece in own if not piece.__module__.startswith("factory.stages.rl.")]
+        engine = config.engine.partition(":")[0]
+        return (*found, load_plugin(ENGINE_GROUP, engine)) if engine in plugin_names(ENGINE_GROUP) else tuple(found)
 
     def run(self, config: RlConfig, ctx: RunContext) -> Outputs:
         """Load, train, save. Writes the model, metrics.jsonl, rollouts.jsonl and checkpoints under `ctx.workdir`.
@@ -133,6 +145,16 @@ def told_of(name: str) -> Iterator[None]:
         is_key = text.startswith(("pieces.", "preset=", "engine="))
         told = f"stages.{name}.{text}" if is_key else f"stages.{name}: {text}"
         raise type(err)(re.sub(r"(?<![\w.])(?=pieces\.\w)", f"stages.{name}.", told)) from err
+
+
+def _extra_tokens(chosen: Chosen, max_new_tokens: int) -> int:
+    """Most tokens that hooks and rewards generate for a rollout beyond its own."""
+    makers = [one for slot in ("hook", "reward", "group_reward") for one in chosen.many(slot) if hasattr(one, "extra_tokens")]
+    return sum(one.extra_tokens(max_new_tokens) for one in makers)
+
+
+def _extra_notes(extra: int) -> tuple[str, ...]:
+    return (f"up to {extra} further tokens are generated for a rollout by hooks and rewards; counted",) if extra else ()
 
 
 def _title(chosen: Chosen) -> str:

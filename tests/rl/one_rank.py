@@ -1,4 +1,4 @@
-"""One process of an RL run: `python one_rank.py BASE WORKDIR RECORDING PIECES`; rank and world come from the environment."""
+"""One process of an RL run: `python one_rank.py BASE WORKDIR ENGINE PIECES`; rank and world come from the environment."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from factory.stages.rl import STAGE
 from factory.stages.rl.config import RlConfig
 
 
-def main(base: Path, workdir: Path, recording: Path, pieces: dict) -> None:
-    """Two steps on recorded rollouts; the main process writes its log rows to rows.json."""
+def main(base: Path, workdir: Path, engine: str, pieces: dict) -> None:
+    """Two steps; the main process writes its log rows to rows.json."""
     rows = []
     config = RlConfig(
         preset="grpo",
@@ -23,8 +23,8 @@ def main(base: Path, workdir: Path, recording: Path, pieces: dict) -> None:
         samples=3,
         prompts_per_step=3,
         group_size=3,
-        max_new_tokens=6,
-        engine=f"recorded:{recording}",
+        max_new_tokens=pieces.pop("max_new_tokens", 6),
+        engine=engine,
         optim=OptimConfig(lr=1e-3, warmup_steps=0, weight_decay=0.0, checkpoint_every=0),
         pieces=pieces,
     )
@@ -46,4 +46,4 @@ def main(base: Path, workdir: Path, recording: Path, pieces: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), json.loads(sys.argv[4]))
+    main(*map(Path, sys.argv[1:3]), sys.argv[3], json.loads(sys.argv[4]))

@@ -59,8 +59,8 @@ class Scripted:
     def reply(self, text, images=(), *, role="user"):
         return coded(f"[{role}]{text}".replace("<image>", "\1" * 4))
 
-    def extend(self, pairs, *, max_new_tokens, temperature, seed):
-        self.calls.append((len(pairs), max_new_tokens, temperature, seed))
+    def extend(self, pairs, *, max_new_tokens, temperature, seeds):
+        self.calls.append((len(pairs), max_new_tokens, temperature, seeds))
         found = []
         for _, rollout in pairs:
             said = "".join(map(chr, rollout.ids))

@@ -168,6 +168,19 @@ def test_plan_counts_tokens():
     assert (found.num_steps, found.num_tokens, found.num_generated_tokens) == (60, 10 * 2 * 32 * 68, 10 * 8 * 8 * 20)
 
 
+def test_plan_counts_what_hooks_generate_and_what_papo_recomputes():
+    plain = plan(num_steps=10, prompts_per_step=4, group_size=8, max_new_tokens=20)
+    forced = plan(
+        num_steps=10, prompts_per_step=4, group_size=8, max_new_tokens=20, pieces={"hook": {"force_answer": {"answer_tokens": 5}}}
+    )
+    assert forced.num_generated_tokens * 20 == plain.num_generated_tokens * 25
+    assert any("5 further tokens" in note for note in forced.notes)
+    masked = plan(
+        num_steps=10, prompts_per_step=4, group_size=8, max_new_tokens=20, pieces={"auxiliary": {"papo": {"recompute": True}}}
+    )
+    assert masked.num_tokens == 2 * plain.num_tokens
+
+
 def test_a_pack_without_samples_is_refused():
     pack = SimpleNamespace(manifest=replace(PACK.manifest, provides=("corpus",)))
     with pytest.raises(ConfigError, match="provides no samples"):

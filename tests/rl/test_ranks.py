@@ -41,17 +41,17 @@ SHARED = {
 """Pieces whose forwards are dealt out to the processes, and a reference that every process keeps."""
 
 
-def run(base, recording, workdir, world, pieces=PLAIN):
+def run(base, engine, workdir, world, pieces=PLAIN):
     workdir.mkdir()
-    run_ranks(HERE / "one_rank.py", [str(base), str(workdir), str(recording), json.dumps(pieces)], world=world)
+    run_ranks(HERE / "one_rank.py", [str(base), str(workdir), engine, json.dumps(pieces)], world=world)
     assert [(workdir / f"rank-{rank}").read_text() for rank in range(world)] == [str(world)] * world
     return json.loads((workdir / "rows.json").read_text()), load_file(workdir / "model" / "model.safetensors")
 
 
 @pytest.mark.parametrize("pieces", [PLAIN, SHARED], ids=["plain", "shared"])
 def test_two_processes_equal_one(base, recording, tmp_path, pieces):
-    rows, weights = run(base, recording, tmp_path / "one", 1, pieces)
-    rows_of_two, weights_of_two = run(base, recording, tmp_path / "two", 2, pieces)
+    rows, weights = run(base, f"recorded:{recording}", tmp_path / "one", 1, pieces)
+    rows_of_two, weights_of_two = run(base, f"recorded:{recording}", tmp_path / "two", 2, pieces)
     for one, two in zip(rows, rows_of_two, strict=True):
         # 9 rollouts on 2 processes: 5 and 4, so one process repeats a rollout, which must not count.
         assert one["tokens"] == two["tokens"] and one["reward"] == two["reward"]
@@ -64,6 +64,28 @@ def test_two_processes_equal_one(base, recording, tmp_path, pieces):
     assert any(not torch.equal(base_weights[name], weights[name]) for name in weights)
     for name, tensor in weights.items():
         # AdamW's first steps have the size of lr whatever the gradient, so rounding may show at 1e-3 of that.
+        torch.testing.assert_close(weights_of_two[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+FORCED = {"max_new_tokens": 1, "hook": {"force_answer": {"opens": "", "closes": " so", "answer": "", "answer_tokens": 3}}}
+SILENT = {"neutral": [""], "if_right": "", "if_wrong": ""}
+RETHOUGHT = {
+    "hook": {"forced_rethinking": {"probability": 1.0, "cut_share": 1.0, "marks": list("aeiou"), "min_tokens": 1, "max_tokens": 3, **SILENT}},
+    "auxiliary": "sft_selected",
+}  # fmt: skip
+"""Cut before the last vowel and written anew: an accepted one replaces its rollout."""
+
+
+@pytest.mark.parametrize(("pieces", "count"), [(FORCED, "forced_answers"), (RETHOUGHT, "rethinkings_kept")])
+def test_hooks_that_generate_give_the_same_rollouts_on_two_processes(base, tmp_path, pieces, count):
+    """Sampled, not recorded: what a prompt draws depends on its place in the step, not on the process that holds it."""
+    rows, weights = run(base, "transformers", tmp_path / "one", 1, pieces)
+    rows_of_two, weights_of_two = run(base, "transformers", tmp_path / "two", 2, pieces)
+    for one, two in zip(rows, rows_of_two, strict=True):
+        assert [one[name] for name in ("tokens", "reward", count)] == [two[name] for name in ("tokens", "reward", count)]
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+    assert sum(row[count] for row in rows) > 0
+    for name, tensor in weights.items():
         torch.testing.assert_close(weights_of_two[name], tensor, atol=2e-4, rtol=1e-3)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from factory.errors import TrainingError
-from factory.stages.models.generate import generate
+from factory.stages.models.generate import generate, uniform_draws
 from factory.stages.models.load import LoadedModel
 from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.rollouts import Request, Rollout, Sampling
@@ -36,13 +36,12 @@ class TransformersEngine:
         """Yield rollouts as they finish."""
         if not requests:
             return
-        # A generator of the CPU gives the same draws whatever the device.
         with self._autocast():
             found = generate(
                 self._loaded, [request.prompt for request in requests], num_return=sampling.group_size,
                 max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature,
                 top_p=sampling.top_p, top_k=sampling.top_k,
-                generator=torch.Generator().manual_seed(seed), max_rows=self._num_prompts * sampling.group_size,
+                draws=_draws(requests, sampling, seed), max_rows=self._num_prompts * sampling.group_size,
             )  # fmt: skip
             for one in found:
                 yield Rollout(
@@ -59,3 +58,12 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing is held beside the policy."""
+
+
+def _draws(requests: Sequence[Request], sampling: Sampling, seed: int) -> torch.Tensor:
+    """[P, G, T] float64 in [0, 1): one for each token. The same for a prompt whatever device and number of processes."""
+    shape = (sampling.group_size, sampling.max_new_tokens)
+    if all(request.seed is not None for request in requests):
+        return torch.stack([uniform_draws(torch.Generator().manual_seed(request.seed), *shape) for request in requests])
+    table = uniform_draws(torch.Generator().manual_seed(seed), max(request.of for request in requests) or len(requests), *shape)
+    return table[[request.place for request in requests]] if requests[0].of else table

@@ -45,6 +45,10 @@ class CaptionReward:
     block: str = "info"
     """Field of the format that holds the caption: `info`, `caption`, `observe` or `context`."""
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return max_new_tokens
+
     def prepare(self, ctx: StepContext, pairs: Pairs) -> None:
         """Ask and verify for all of this process's rollouts at once; sets the field `caption_verdict`."""
         assert ctx.services is not None, "a run has services"

@@ -34,6 +34,10 @@ class ForceAnswer:
         if not self.closes or self.answer_tokens < 1:
             raise ValueError("closes must be a mark and answer_tokens 1 or more.")
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return self.answer_tokens
+
     def is_open(self, rollout: Rollout) -> bool:
         """True when the length limit cut the completion inside its thinking."""
         if rollout.finished or any(span.role == "tool" for span in rollout.spans):
@@ -52,4 +56,4 @@ class ForceAnswer:
         for (_, rollout), continuation in zip(pairs, found, strict=True):
             write_on(rollout, continuation)
             ctx.services.read(rollout)
-        ctx.metrics["forced_answers"] = ctx.metrics.get("forced_answers", 0.0) + len(pairs)
+        ctx.counts["forced_answers"] += len(pairs)

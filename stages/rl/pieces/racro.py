@@ -34,6 +34,10 @@ class CaptionReward:
         if self.answer_tokens < 1 or self.temperature < 0:
             raise ValueError("answer_tokens must be 1 or more and temperature 0 or more.")
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return self.answer_tokens
+
     def apply(self, ctx: StepContext, groups: Sequence[Group]) -> None:
         """Ask, verify the answers, and give their rewards to the captions."""
         pairs = [(group.sample, rollout) for group in groups for rollout in group.rollouts]

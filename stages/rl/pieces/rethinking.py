@@ -68,6 +68,10 @@ class ForcedRethinking:
         if self.cut_share and not all(self.marks):
             raise ValueError("marks must not be empty texts.")
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return self.max_tokens
+
     def apply(self, ctx: StepContext, groups: Sequence[Group]) -> None:
         """Replace rollouts of this process's groups, in place in the group's list."""
         assert ctx.services is not None, "a run has services"
@@ -89,8 +93,8 @@ class ForcedRethinking:
             if one.rollout.right and not one.rollout.is_masked and kept.get(id(group), 0) < self.per_question:
                 kept[id(group)] = kept.get(id(group), 0) + 1
                 group.rollouts[one.place] = one.rollout
-        ctx.metrics["rethinkings_tried"] = ctx.metrics.get("rethinkings_tried", 0.0) + len(attempts)
-        ctx.metrics["rethinkings_kept"] = ctx.metrics.get("rethinkings_kept", 0.0) + sum(kept.values())
+        ctx.counts["rethinkings_tried"] += len(attempts)
+        ctx.counts["rethinkings_kept"] += sum(kept.values())
 
     def _reopened(self, ctx: StepContext, group: Group, place: int) -> _Attempt | None:
         """The rollout cut and asked to think again; None when it is not chosen, cannot be reopened or fills the context."""

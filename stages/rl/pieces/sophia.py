@@ -67,6 +67,10 @@ class Sophia:
         if not 0 <= self.alpha < 1 or self.num_traces < 1 or self.trace_tokens < 1 or self.temperature <= 0:
             raise ValueError("alpha must be in [0, 1), num_traces and trace_tokens 1 or more, temperature above 0.")
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return self.num_traces * self.trace_tokens
+
     def apply(self, ctx: StepContext, groups: Sequence[Group]) -> None:
         """Set outcome and, where a trace was chosen, the tokens of every rollout."""
         pairs = [(group.sample, rollout) for group in groups for rollout in group.rollouts]

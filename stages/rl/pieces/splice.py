@@ -47,13 +47,13 @@ def write_on(rollout: Rollout, found: Continuation) -> None:
 
 
 def extended(ctx: StepContext, purpose: str, pairs: Pairs, *, max_new_tokens: int, temperature: float) -> list[Continuation]:
-    """Let the policy continue each rollout. The draws depend on the step, the purpose and the rollouts asked for."""
+    """Let the policy continue each rollout. Its draws depend on the step, the purpose and the rollout alone."""
     if not pairs:
         return []
     assert ctx.services is not None, "a run has services"
     who = [f"{sample.id}-{rollout.index}-{len(rollout.ids)}" for sample, rollout in pairs]
-    seed = seed_of(ctx.seed, purpose, ctx.step, *who)
-    return ctx.services.extend(pairs, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    seeds = [seed_of(ctx.seed, purpose, ctx.step, one) for one in who]
+    return ctx.services.extend(pairs, max_new_tokens=max_new_tokens, temperature=temperature, seeds=seeds)
 
 
 def with_room(ctx: StepContext, pairs: Pairs, num_tokens: int) -> Pairs:

@@ -114,6 +114,10 @@ class Zoom:
         if self.unit not in UNITS:
             raise ValueError(f"unit={self.unit!r} is not known. Choose {' or '.join(UNITS)}.")
 
+    def extra_tokens(self, max_new_tokens: int) -> int:
+        """Most tokens generated beyond a rollout's own, for the plan."""
+        return self.max_calls * (self.turn_tokens or max_new_tokens)
+
     def apply(self, ctx: StepContext, groups: Sequence[Group]) -> None:
         """Answer calls and let the policy go on, in place, until no rollout of this process calls any more."""
         assert ctx.services is not None, "a run has services"
@@ -127,7 +131,7 @@ class Zoom:
                 write_on(rollout, continuation)
                 ctx.services.read(rollout)
         shown = sum(len(one.images) for group in groups for one in group.rollouts)
-        ctx.metrics["zooms"] = ctx.metrics.get("zooms", 0.0) + shown
+        ctx.counts["zooms"] += shown
 
     def _calls(self, ctx: StepContext, rollout: Rollout) -> bool:
         assert ctx.services is not None, "a run has services"

@@ -38,7 +38,7 @@ def test_an_unfinished_thought_is_closed_and_answered(sample_of):
     assert one.logprobs == [-0.5] * 9 + [0.0] * 17 + [-0.25] * 11
     assert one.trained() == [1] * 9 + [0] * 17 + [1] * 11 and one.length == 20
     assert [list(other.ids) for other in others] == before and not any(other.spans for other in others)
-    assert ctx.metrics == {"forced_answers": 1.0}
+    assert ctx.counts == {"forced_answers": 1.0}
     # One call for all open rollouts, at the run's temperature, with the answer's own budget.
     assert [call[:3] for call in services.calls] == [(1, 64, 0.7)]
 
@@ -52,7 +52,7 @@ def test_an_answer_that_runs_out_too_stays_unfinished(sample_of):
 def test_without_room_in_the_context_the_rollout_stays_as_it_is(sample_of):
     services = Scripted(form=ThinkAnswer(), room_left=9 + 17 + 63)
     (one,), ctx = apply(ForceAnswer(), services, rollout("<think>hm"), sample=sample_of())
-    assert not one.spans and ctx.metrics == {"forced_answers": 0.0} and not services.calls
+    assert not one.spans and ctx.counts == {"forced_answers": 0.0} and not services.calls
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_wrong_rollout_is_reopened_with_a_doubt_and_replaced_when_it_ends_righ
     # Kept tokens keep their log-probs, the trigger has none, the rest are those of the new context.
     assert one.logprobs == [-0.5] * kept + [0.0] * trigger + [-0.25] * len(GOOD)
     assert one.finished and one.fields["answer"] == "B" and one.index == 0
-    assert ctx.metrics == {"rethinkings_tried": 1.0, "rethinkings_kept": 1.0}
+    assert ctx.counts == {"rethinkings_tried": 1.0, "rethinkings_kept": 1.0}
     assert ctx.services.calls[0][:3] == (1, 100, 0.9)
 
 
@@ -68,13 +68,13 @@ def test_a_right_rollout_is_asked_to_check_again():
 def test_a_rethinking_that_is_not_accepted_leaves_the_original(continuation, why):
     (one,), ctx = rethink(Scripted({MISTAKE: continuation}), WRONG)
     assert one.kind == "fresh" and one.text == WRONG[:-1] and not one.spans and not one.right, why
-    assert ctx.metrics == {"rethinkings_tried": 1.0, "rethinkings_kept": 0.0}
+    assert ctx.counts == {"rethinkings_tried": 1.0, "rethinkings_kept": 0.0}
 
 
 def test_at_most_two_of_a_question_are_kept():
     rollouts, ctx = rethink(Scripted({MISTAKE: GOOD}), WRONG, WRONG, WRONG, WRONG)
     assert [one.kind for one in rollouts] == ["edited", "edited", "fresh", "fresh"]
-    assert [one.index for one in rollouts] == [0, 1, 2, 3] and ctx.metrics["rethinkings_kept"] == 2.0
+    assert [one.index for one in rollouts] == [0, 1, 2, 3] and ctx.counts["rethinkings_kept"] == 2.0
 
 
 def test_unfinished_masked_and_tool_rollouts_are_never_reopened():
@@ -116,7 +116,7 @@ def test_the_share_of_reopened_rollouts_is_the_probability():
     services = Scripted({MISTAKE: " C</think>\0"})
     _, ctx = rethink(services, *[WRONG] * 400, probability=0.65)
     # standard deviation sqrt(.65 * .35 / 400) = 0.024; four of them
-    assert ctx.metrics["rethinkings_tried"] / 400 == pytest.approx(0.65, abs=0.096)
+    assert ctx.counts["rethinkings_tried"] / 400 == pytest.approx(0.65, abs=0.096)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_spans_cover_every_token_once_and_the_trigger_never_trains(thoughts, sha
     services = Scripted({MISTAKE: " so \\boxed{B}\0"})
     rollouts, ctx = rethink(services, *texts, cut_share=share, marks=["\n", "\\boxed"], max_tokens=40)
     edited = [one for one in rollouts if one.kind == "edited"]
-    assert len(edited) == min(2, len(texts)) == ctx.metrics["rethinkings_kept"]
+    assert len(edited) == min(2, len(texts)) == ctx.counts["rethinkings_kept"]
     for one in edited:
         assert covers(one) and [span.role for span in one.spans][-2:] == ["injected", "policy"]
         put = next(span for span in one.spans if span.role == "injected")

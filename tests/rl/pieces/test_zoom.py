@@ -99,7 +99,7 @@ def test_a_call_gets_its_crop_and_the_policy_goes_on():
     assert one.ids[tool.start : tool.end].count(IMAGE_ID) == 4 and not any(one.trained()[tool.start : tool.end])
     assert sum(one.trained()) == len(GOOD) + len(ANSWER) == one.length
     assert one.fields == {"think": "so", "answer": "B", FORM: KEPT, "calls": "1"} and one.finished
-    assert not other.images and not other.spans and ctx.metrics == {"zooms": 1.0}
+    assert not other.images and not other.spans and ctx.counts == {"zooms": 1}
     assert ctx.services.calls[0][:3] == (1, 64, 0.7)
 
 
