@@ -22,12 +22,13 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from factory.config.schema import OptimConfig
-from factory.errors import TrainingError
+from factory.errors import Interrupted, TrainingError
 from factory.stages import checkpoint as ck
 from factory.stages.metrics import FILE_NAME, truncate_metrics
 from factory.stages.objectives import Filler, Objective
 from factory.stages.processes import make_accelerator
-from factory.stages.schedule import freeze_vision_if_asked, lr_factor, param_groups, set_lr
+from factory.stages.schedule import freeze_what_is_asked, lr_factor, param_groups, set_lr
+from factory.stages.stopping import forget, is_asked_to_stop
 
 if TYPE_CHECKING:
     from factory.contracts import RunContext
@@ -69,7 +70,7 @@ class Learner:
         return cls(loaded, optim, total_steps, ctx.workdir, ctx.seed, precision, zero_stage=int(launch.get("zero_stage", -1)))
 
     def _prepare(self, model: nn.Module) -> None:
-        freeze_vision_if_asked(model, self.optim)
+        freeze_what_is_asked(model, self.optim)
         if self.optim.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if not self.is_deepspeed:
@@ -284,7 +285,23 @@ class Learner:
         is_due = every > 0 and step % every == 0 and step < self.total_steps
         if is_due:
             self.save_checkpoint(step, pieces)
+        self.stop_if_asked(step, pieces, is_saved=is_due)
         return is_due
+
+    def stop_if_asked(self, step: int, pieces: Mapping[str, ck.Stateful], *, is_saved: bool) -> None:
+        """End the stage after a checkpoint when `stopping.ask_to_stop` was called; not after the last step. Call it on every rank.
+
+        Raises:
+            Interrupted: the stage is to stop; a checkpoint of `step` is on disk.
+        """
+        if step >= self.total_steps or not self.gather(self.is_main and is_asked_to_stop(self._workdir))[0]:
+            return
+        if not is_saved:
+            self.save_checkpoint(step, pieces)
+        if self.is_main:
+            forget(self._workdir)
+        self.wait()
+        raise Interrupted(f"stopped after step {step} of {self.total_steps}, as asked; a checkpoint of it is on disk.")
 
     def _weights(self) -> dict[str, Any]:
         trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -294,7 +311,7 @@ class Learner:
         """Take up the newest checkpoint, cut metrics.jsonl to it; return the steps already done (0: none).
 
         Raises:
-            TrainingError: the checkpoint is damaged, of another model, or of another number of processes.
+            TrainingError: the checkpoint is damaged, of another model, or (with DeepSpeed) of another number of processes.
         """
         found = ck.newest_checkpoint(self._workdir / "checkpoints")
         step, folder = found or (0, None)
@@ -302,10 +319,11 @@ class Learner:
             state = ck.read_state(folder)
             self._check_fit(folder, state, pieces)
             self._load_weights(folder, state)
-            own = state["ranks"][self.rank]
+            own = self._own_state(folder, state["ranks"])
             for name, piece in pieces.items():
                 piece.load_state_dict(own["pieces"][name])
-            ck.set_rng_state(own["rng"])
+            if own["rng"] is not None:
+                ck.set_rng_state(own["rng"])
             log.info("resumed at step %d of %d from %s", step, self.total_steps, folder)
         if self.is_main:
             truncate_metrics(self._workdir / FILE_NAME, step)
@@ -313,14 +331,27 @@ class Learner:
         self._steps_done = step
         return step
 
+    def _own_state(self, folder: Path, ranks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What this process kept; with another number of processes, what the main one kept, which every piece may start from.
+
+        Rows are dealt out anew in every step, so the run goes on with the same rows in the same order. Only generators that a rank
+        beyond the saved ones owns start afresh.
+        """
+        if len(ranks) == self.world_size:
+            return ranks[self.rank]
+        log.warning("%s: made by %d processes, now there are %d; equal up to rounding", folder, len(ranks), self.world_size)
+        return {**ranks[0], "rng": ranks[self.rank]["rng"] if self.rank < len(ranks) else None}
+
     def _check_fit(self, folder: Path, state: Mapping[str, Any], pieces: Mapping[str, Any]) -> None:
         remedy = f"Run with the settings it was made with, or delete {folder} to train the stage from its start."
-        if len(state["ranks"]) != self.world_size:
-            raise TrainingError(f"{folder}: made by {len(state['ranks'])} processes, now there are {self.world_size}. {remedy}")
+        if self.is_deepspeed and len(state["ranks"]) != self.world_size:
+            raise TrainingError(
+                f"{folder}: DeepSpeed's shards were made by {len(state['ranks'])} processes, now there are {self.world_size}. {remedy}"
+            )
         if self.is_deepspeed == ("weights" in state):
             raise TrainingError(f"{folder}: made {'without' if self.is_deepspeed else 'with'} DeepSpeed. {remedy}")
-        if set(state["ranks"][self.rank]["pieces"]) != set(pieces):
-            held = sorted(state["ranks"][self.rank]["pieces"])
+        if set(state["ranks"][0]["pieces"]) != set(pieces):
+            held = sorted(state["ranks"][0]["pieces"])
             raise TrainingError(f"{folder}: holds the pieces {held}, not {sorted(pieces)}. {remedy}")
         shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters() if p.requires_grad}
         if not self.is_deepspeed and {name: tuple(w.shape) for name, w in state["weights"].items()} != shapes:

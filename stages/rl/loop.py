@@ -284,5 +284,7 @@ class RlLoop:
     def _checkpoint_if_due(self, done: int, pieces: Mapping[str, Any]) -> None:
         """Every `optim.checkpoint_every` optimiser steps, rounded up to whole RL steps; not after the last."""
         every = self.learner.optim.checkpoint_every
-        if every > 0 and done < self.learner.total_steps and done // every > (done - self.updates_per_step) // every:
+        is_due = every > 0 and done < self.learner.total_steps and done // every > (done - self.updates_per_step) // every
+        if is_due:
             self.learner.save_checkpoint(done, pieces)
+        self.learner.stop_if_asked(done, pieces, is_saved=is_due)

@@ -103,6 +103,22 @@ def test_a_stage_resumes_in_two_processes(text_base, tmp_path, zero_stage):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_stage_resumes_with_another_number_of_processes(text_base, tmp_path, first, then):
+    """The same rows in the same order, so the same weights up to rounding."""
+    job = {"program": "run_stage", "kind": "cpt", "base": str(text_base), "config": CPT}
+    resumed = {**job, "workdir": str(tmp_path / "resumed")}
+    launch([{**job, "workdir": str(tmp_path / "straight")}], 1)
+    launch([{**resumed, "program": "run_until", "stop_after": 2}], first)
+    launch([resumed], then)
+    want, got = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("straight", "resumed"))
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=0, atol=5e-5)
+    losses = [[row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("straight", "resumed")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5) and len(losses[0]) == 3
+
+
+@pytest.mark.slow
 def test_images_and_texts_train_under_zero_2(vl_base, tmp_path):
     config = {"documents": 8, "batch_size": 4, "pack_length": 128, "optim": {"checkpoint_every": 0, "micro_batch_size": 1}}
     job = {"program": "run_stage", "kind": "cpt", "base": str(vl_base), "modality": "vl", "config": config}

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from factory.config.schema import OptimConfig
-from factory.errors import TrainingError
+from factory.errors import Interrupted, TrainingError
 from factory.stages.batches import DataOrder
+from factory.stages.checkpoint import newest_checkpoint
 from factory.stages.learner import Learner
 from factory.stages.metrics import read_metrics
 from factory.stages.models.load import load
 from factory.stages.objectives import TokenNLL
+from factory.stages.stopping import ask_to_stop, is_asked_to_stop
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -117,3 +119,20 @@ def test_checkpoints_are_due_every_n_steps_but_not_at_the_end(text_base, tmp_pat
     assert [learner.save_checkpoint_if_due(step, {}) for step in (1, 2, 3, 4)] == [False, True, False, False]
     learner.optim.checkpoint_every = 0
     assert not learner.save_checkpoint_if_due(2, {})
+
+
+def test_a_stage_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_as_if_it_had_not(text_base, tmp_path, world):
+    config = {"documents": 12, "batch_size": 4, "pack_length": 64, "optim": {"checkpoint_every": 0}}
+    job = {"kind": "cpt", "base": str(text_base), "config": config}
+    straight, stopped = ({**job, "workdir": str(tmp_path / name)} for name in ("straight", "stopped"))
+    world.run_stage(straight)
+    (tmp_path / "stopped").mkdir()
+    for step in (1, 2):
+        ask_to_stop(tmp_path / "stopped")
+        with pytest.raises(Interrupted, match=f"stopped after step {step} of 3"):
+            world.run_stage(stopped)
+        assert newest_checkpoint(tmp_path / "stopped" / "checkpoints")[0] == step and not is_asked_to_stop(tmp_path / "stopped")
+    ask_to_stop(tmp_path / "stopped")
+    world.run_stage(stopped)  # only the last step is left, and after it the stage is done
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("straight", "stopped")]
+    assert weights[0] == weights[1]

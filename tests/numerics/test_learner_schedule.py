@@ -9,7 +9,7 @@ from factory.config.schema import OptimConfig, Schedule
 from factory.errors import ConfigError, DataError, TrainingError
 from factory.stages.batches import DataOrder, LazyEncoded, deal, micro_batches, num_steps, share_of
 from factory.stages.metrics import Throughput, append_metrics, read_metrics, truncate_metrics
-from factory.stages.schedule import freeze_vision_if_asked, is_vision, lr_factor, param_groups, set_lr
+from factory.stages.schedule import freeze_what_is_asked, is_vision, lr_factor, param_groups, set_lr
 
 
 def curve(total, **settings):
@@ -62,8 +62,28 @@ def test_groups_scale_vision_and_spare_vectors_from_decay():
 
 def test_vision_scale_zero_freezes_the_tower_only():
     model = Eyes()
-    assert freeze_vision_if_asked(model, OptimConfig(vision_lr_scale=0.0)) == 4
+    assert freeze_what_is_asked(model, OptimConfig(vision_lr_scale=0.0)) == 4
     assert {is_vision(name) for name, p in model.named_parameters() if p.requires_grad} == {False}
+
+
+class Bridged(Eyes):
+    def __init__(self):
+        super().__init__()
+        self.visual = nn.ModuleDict({"block": nn.Linear(2, 2), "merger": nn.Linear(2, 2)})
+
+
+def test_shallow_alignment_trains_tower_and_projector_at_their_own_rates_and_not_the_language():
+    # Lingshu: vision 2e-6, projector 1e-5, language model frozen
+    model, optim = Bridged(), OptimConfig(lr=1e-5, vision_lr_scale=0.2, projector_lr_scale=1.0, language_lr_scale=0.0)
+    assert freeze_what_is_asked(model, optim) == 4  # a matrix, its bias, two norm vectors
+    groups = param_groups(model.named_parameters(), optim)
+    assert sorted(g["peak_lr"] for g in groups) == pytest.approx([2e-6, 2e-6, 1e-5, 1e-5])
+    assert [len(g["params"]) for g in groups] == [1, 1, 1, 1]
+
+
+def test_a_projector_without_a_rate_of_its_own_follows_the_tower():
+    groups = param_groups(Bridged().named_parameters(), OptimConfig(lr=0.1, vision_lr_scale=0.5))
+    assert sorted((g["peak_lr"], len(g["params"])) for g in groups) == [(0.05, 2), (0.05, 2), (0.1, 1), (0.1, 3)]
 
 
 def test_nothing_trainable_is_refused():
