@@ -28,8 +28,12 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Set the tie and replace this process by the command."""
+    """Set the tie and replace this process by the command, which and whose children then ignore SIGUSR1.
+
+    Job systems send that signal to every process of a job (Slurm's --signal); only the conductor answers it.
+    """
     die_with_parent(int(arguments[0]))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.execvp(arguments[1], arguments[1:])
 
 

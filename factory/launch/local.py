@@ -98,19 +98,24 @@ def _signal_group(group: int, number: int) -> None:
 
 
 class StopFlag:
-    """Counts requests to stop (Ctrl-C, SIGTERM)."""
+    """Counts requests to stop (Ctrl-C, SIGTERM), and remembers whether it was asked to make room (SIGUSR1)."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.is_preempted = False
 
     def ask(self, *_: Any) -> None:
         """Ask to stop; usable as a signal handler."""
         self.count += 1
 
+    def preempt(self, *_: Any) -> None:
+        """Ask to stop at the next checkpoint; usable as a signal handler."""
+        self.is_preempted = True
+
 
 @contextmanager
 def caught_signals(stop: StopFlag) -> Iterator[None]:
-    """While inside, SIGINT and SIGTERM only raise `stop`. Outside the main thread signals are left as they are."""
+    """While inside, SIGINT, SIGTERM and SIGUSR1 only raise `stop`. Outside the main thread signals are left as they are."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -118,6 +123,7 @@ def caught_signals(stop: StopFlag) -> Iterator[None]:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, stop.ask)
+        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, stop.preempt)
         yield
     finally:
         for number, handler in before.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import DataError, Interrupted, RegistryError, TrainingError
+from factory.errors import DataError, Interrupted, Preempted, RegistryError, TrainingError
 from factory.pipeline.folder import RunFolder
 from factory.registry.home import Home
 from factory.registry.models import Registry
@@ -175,7 +175,8 @@ def test_two_builds_cannot_share_a_run(tmp_path):
 
 def test_sigint_stops_cleanly_and_the_same_command_resumes(tmp_path, run):
     over = threading.Event()
-    timer = threading.Thread(target=_interrupt_when, args=(folder(tmp_path) / "stages/02-warm.partial/metrics.jsonl", over))
+    path = folder(tmp_path) / "stages/02-warm.partial/metrics.jsonl"
+    timer = threading.Thread(target=_interrupt_when, args=(path, over, signal.SIGINT))
     timer.start()
     try:
         with pytest.raises(Interrupted, match="run the same command again to resume"):
@@ -190,9 +191,41 @@ def test_sigint_stops_cleanly_and_the_same_command_resumes(tmp_path, run):
     assert steps == list(range(1, 31))
 
 
-def _interrupt_when(path: Path, over: threading.Event) -> None:
-    """Send Ctrl-C to this process once `path` exists; never after the build is over, or it would hit pytest itself."""
+def test_sigusr1_makes_room_after_a_checkpoint_of_that_very_step(tmp_path, run):
+    over, stages = threading.Event(), folder(tmp_path) / "stages"
+    timer = threading.Thread(target=_interrupt_when, args=(stages / "02-warm.partial/metrics.jsonl", over, signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(Preempted, match=r"made room in 02-warm.*Run the same command again") as caught:
+            run()
+    finally:
+        over.set()
+        timer.join()
+    assert caught.value.exit_code == 75
+    done = len((stages / "02-warm.partial/metrics.jsonl").read_text().splitlines())
+    kept = json.loads((stages / "02-warm.partial/checkpoints/state.json").read_text())
+    assert kept["step"] == done < 30, "no step is lost, checkpoint interval or not"
+    _, result = run()
+    assert result["chosen"] == "warm" and not (stages / "02-warm/stop-at-next-step").exists()
+
+
+def test_a_step_that_does_not_know_the_wish_ends_first(tmp_path, run):
+    """SIGUSR1 during an eval: it is finished, and the build makes room before the next step."""
+    over, stages = threading.Event(), folder(tmp_path) / "stages"
+    timer = threading.Thread(target=_interrupt_when, args=(stages / "01-base-eval.partial", over, signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(Preempted, match="between steps"):
+            run()
+    finally:
+        over.set()
+        timer.join()
+    assert (stages / "01-base-eval").is_dir() and not (stages / "01-base-eval/stop-at-next-step").exists()
+
+
+def _interrupt_when(path: Path, over: threading.Event, number: int) -> None:
+    """Send a signal to this process once `path` exists; never after the build is over, or it would hit pytest itself."""
     while not over.wait(0.01):
         if path.exists():
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             return

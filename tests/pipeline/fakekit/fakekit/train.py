@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from factory.config.schema import AdapterConfig, StageConfig
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
-from factory.errors import DataError
+from factory.errors import DataError, Interrupted
 from factory.registry.files import write_json
 from factory.stages.lesson_files import path_named, stage_named
 from factory.stages.metrics import truncate_metrics
+from factory.stages.stopping import forget, is_asked_to_stop
 
 CHECKPOINT_EVERY = 3
 
@@ -66,6 +67,10 @@ class FakeTrain:
             ctx.log(step=step, total=config.num_steps, loss=1.0 / step)
             if step % CHECKPOINT_EVERY == 0:
                 write_json(ctx.workdir / "checkpoints" / "state.json", {"step": step, "state": state})
+            if step < config.num_steps and is_asked_to_stop(ctx.workdir):
+                write_json(ctx.workdir / "checkpoints" / "state.json", {"step": step, "state": state})
+                forget(ctx.workdir)
+                raise Interrupted(f"stopped after step {step}")
         model = ctx.workdir / "model"
         model.mkdir(exist_ok=True)
         for name in ("config.json", "tokenizer_config.json"):

@@ -1,0 +1,74 @@
+"""A real Slurm of two nodes: a build is queued, preempted in the middle, queues itself again, and ends as the local build ends."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import slurm_here
+
+from factory.launch.nodes import free_port
+
+ROOT = Path(__file__).parents[2]
+BUILD = ["build", "--domain", "pathology", "--recipe", "embedded-quick", "--run", "r", "--set", "stages.cpt.epochs=6"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(slurm_here.why_not()), reason=slurm_here.why_not() or "Slurm is here")]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    program = folder / "bin" / "factory"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/bash\nexport PYTHONPATH={ROOT} OMP_NUM_THREADS=1\nexec {sys.executable} -c "from factory.cli.app import main; main()" "$@"\n'
+    )
+    program.chmod(0o755)
+    conf = slurm_here.start(folder, [free_port() for _ in range(3)])
+    yield {
+        **os.environ,
+        "SLURM_CONF": str(conf),
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "FACTORY_HOME": str(folder / "home"),
+    }
+    slurm_here.stop(folder)
+
+
+def factory(env, *words):
+    ended = subprocess.run(["factory", *words], env=env, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout
+
+
+def waited(env, number, path, seconds=900):
+    """Until the job has ended or `path` has content; True for the latter."""
+    for _ in range(seconds * 2):
+        if path is not None and path.is_file() and path.stat().st_size:
+            return True
+        told = subprocess.run(["scontrol", "-o", "show", "job", number], env=env, capture_output=True, text=True).stdout
+        if not told or any(f"JobState={state}" in told for state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")):
+            return False
+        time.sleep(0.5)
+    raise AssertionError(f"job {number} did not end")
+
+
+def test_a_job_is_preempted_requeued_and_equals_the_local_build(cluster, tmp_path):
+    local = {**cluster, "FACTORY_HOME": str(tmp_path)}
+    factory(local, *BUILD, "--set", "launch.processes=2")
+    factory(cluster, "submit", "--cluster", "slurm", "--nodes", "2", "--name", "t", "--env", "SLURM_CONF", "--", *BUILD)
+    home = Path(cluster["FACTORY_HOME"])
+    number = __import__("json").loads((home / "jobs" / "t" / "job.json").read_text())["number"]
+    metrics = home / "runs" / "r" / "stages" / "02-cpt.partial" / "metrics.jsonl"
+    assert waited(cluster, number, metrics), "the job ended before its first training step"
+    subprocess.run(["scancel", "--signal=USR1", number], env=cluster, check=True)
+    assert not waited(cluster, number, None)
+    log = next((home / "jobs" / "t").glob("*.log")).read_text()
+    assert "factory ended with 75" in log and "factory ended with 0" in log and "attempt 1" in log
+    assert "as asked; a checkpoint of it is on disk" in (home / "runs/r/stages/02-cpt/log.txt").read_text()
+    for stage in ("02-cpt", "04-sft", "06-rl"):
+        one, other = (
+            (root / "runs" / "r" / "stages" / stage / "model" / "model.safetensors").read_bytes() for root in (home, tmp_path)
+        )
+        assert one == other, stage
