@@ -209,6 +209,11 @@ class DataRequest:
 class ModelView(Protocol):
     """What a probe may ask of a trained model; arrays are numpy float32."""
 
+    request: DataRequest
+    """The build's data settings, limited to as many samples as the evals take."""
+    answers: Mapping[str, str]
+    """Sample id -> the model's completion in the primary eval, on the split that the probe is asked for."""
+
     def image_features(self, images: Sequence[Media]) -> Any:
         """[N, D] pooled output of the vision tower (after the projector), not normalised."""
 
@@ -229,6 +234,8 @@ class Eval:
     """For `qa`: only these tasks; empty means all."""
     probe: Callable[[ModelView, str, int], Mapping[str, float]] | None = None
     """For `probe`: (view, split, seed) -> named figures."""
+    needs_vision: bool = True
+    """For `probe` of a pack with images: passed over when the model has no vision tower."""
     primary: bool = False
     """The one eval by which the build compares stages."""
 
@@ -255,6 +262,8 @@ class Manifest:
     """Config layer between the factory's defaults and the recipe."""
     conformance: Mapping[str, Any] = field(default_factory=dict)
     changelog: Mapping[str, str] = field(default_factory=dict)
+    trade_off: Mapping[str, Any] = field(default_factory=dict)
+    """Two probe figures that the report draws against each other: {title, x, y, points: {name: [x, y]}}, x and y as `probe: figure`."""
 
 
 @runtime_checkable

@@ -3,12 +3,16 @@
 FactoryError                1   something failed that has no better name
 ├── ConfigError             2   a setting, flag or recipe is wrong
 ├── DataError               3   data on disk is wrong, or too much of it is
-├── PluginError             4   a pack or stage is unknown, broken or made for another contract
+├── PluginError             4   a plugin (pack, stage kind, piece, engine, launcher, judge) cannot be used
+│   ├── UnknownPlugin           nothing of that name is installed
+│   ├── DuplicatePlugin         two distributions supply the name
+│   └── BrokenPlugin            installed, but it cannot be imported, or was made for another contract
 ├── ModelError              5   a base model or checkpoint cannot be loaded or saved
 ├── RewardError             6   verifiers failed more often than `max_error_rate`
 ├── TrainingError           7   training cannot go on (non-finite loss, refill budget spent, worker died)
 ├── RegistryError           8   the registry or a run folder is damaged or in use
 └── Interrupted           130   stopped by Ctrl-C or SIGTERM; the same command resumes
+    └── Preempted          75   asked by SIGUSR1 to make room: stopped after a checkpoint; the same command resumes
 
 A message says what is wrong, where, and what to do.
 """
@@ -43,6 +47,18 @@ class PluginError(FactoryError, LookupError):
     exit_code = 4
 
 
+class UnknownPlugin(PluginError):
+    """Nothing of that name is installed. The message has the nearest name and the list."""
+
+
+class DuplicatePlugin(PluginError):
+    """Two distributions supply the same name. The message names both."""
+
+
+class BrokenPlugin(PluginError):
+    """Installed, but it cannot be imported, its manifest is wrong, or it needs another contract. The cause is chained."""
+
+
 class ModelError(FactoryError):
     """A base model or checkpoint cannot be loaded or saved."""
 
@@ -71,6 +87,12 @@ class Interrupted(FactoryError):
     """Stopped by Ctrl-C or SIGTERM; nothing is lost, the same command resumes."""
 
     exit_code = 130
+
+
+class Preempted(Interrupted):
+    """Asked by SIGUSR1 to make room for others: stopped after a checkpoint. A job system should queue the same command again."""
+
+    exit_code = 75
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

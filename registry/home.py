@@ -6,6 +6,7 @@ $FACTORY_HOME            default ~/.factory
 │   ├── manifests/       <model-id>.json: what a built model is and where it came from (the truth)
 │   ├── objects/         content-addressed folders of weights, see store.py (the truth)
 │   └── index.sqlite     an index that `reindex` builds again from the manifests
+├── jobs/<name>/         what was submitted: script, record, logs, and the key of its nodes
 └── cache/               calibration of the time estimate; may be deleted at any time
 """
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VISION_PARTS = frozenset({"visual", "vision_tower", "vision_model", "multi_modal_projector", "image_newline"})
-"""Module names that hold the vision tower and its projector (Qwen-VL's merger lies inside `visual`)."""
+VISION_PARTS = frozenset({
+    "visual", "vision_tower", "vision_model", "multi_modal_projector", "image_newline", "dna_encoder", "dna_projector",
+})  # fmt: skip
+"""Module names that hold the vision tower and its projector (Qwen-VL's merger lies inside `visual`), or those of DNA."""
 
 
 def lr_factor(step: int, total_steps: int, optim: OptimConfig) -> float:
@@ -50,46 +52,71 @@ def is_vision(parameter_name: str) -> bool:
     return not VISION_PARTS.isdisjoint(parameter_name.split("."))
 
 
-def freeze_vision_if_asked(model: nn.Module, optim: OptimConfig) -> int:
-    """Stop gradients of the vision tower when `vision_lr_scale` is 0; return how many parameters (tensors) it froze."""
-    if optim.vision_lr_scale < 0:
-        raise ConfigError(f"optim.vision_lr_scale is {optim.vision_lr_scale}; give 0 (frozen) or more.")
-    vision = [parameter for name, parameter in model.named_parameters() if is_vision(name)]
-    if not vision and optim.vision_lr_scale != 1.0:
+def is_projector(parameter_name: str) -> bool:
+    """True for a parameter of the projector between vision tower and language model (Qwen-VL's mergers included)."""
+    parts = parameter_name.split(".")
+    return is_vision(parameter_name) and any(
+        part in ("multi_modal_projector", "dna_projector") or "merger" in part for part in parts
+    )
+
+
+def lr_scale(parameter_name: str, optim: OptimConfig) -> float:
+    """Learning rate of one parameter as a multiple of `optim.lr`."""
+    if not is_vision(parameter_name):
+        return optim.language_lr_scale
+    if optim.projector_lr_scale is not None and is_projector(parameter_name):
+        return optim.projector_lr_scale
+    return optim.vision_lr_scale
+
+
+def freeze_what_is_asked(model: nn.Module, optim: OptimConfig) -> int:
+    """Stop gradients of what has a learning rate scale of 0; return how many parameters (tensors) it froze.
+
+    Raises:
+        ConfigError: a scale below 0.
+    """
+    for name in ("vision_lr_scale", "projector_lr_scale", "language_lr_scale"):
+        if (getattr(optim, name) or 0.0) < 0:
+            raise ConfigError(f"optim.{name} is {getattr(optim, name)}; give 0 (frozen) or more.")
+    named = list(model.named_parameters())
+    if (optim.vision_lr_scale != 1.0 or optim.projector_lr_scale is not None) and not any(is_vision(name) for name, _ in named):
         log.warning("optim.vision_lr_scale=%s has no effect: the model has no vision tower", optim.vision_lr_scale)
-    if optim.vision_lr_scale != 0:
-        return 0
-    frozen = [parameter for parameter in vision if parameter.requires_grad]
+    frozen = [parameter for name, parameter in named if parameter.requires_grad and lr_scale(name, optim) == 0]
     for parameter in frozen:
         parameter.requires_grad_(False)
     return len(frozen)
 
 
 def param_groups(named: Iterable[tuple[str, nn.Parameter]], optim: OptimConfig) -> list[dict[str, Any]]:
-    """AdamW groups of the trainable parameters: {language, vision} x {decayed, not decayed}, empty ones left out.
+    """AdamW groups of the trainable parameters: {language, vision, projector of its own rate} x {decayed, not decayed}, empty ones
+    left out.
 
     Vectors (norm weights, biases) are not decayed. Each group keeps its peak rate in `peak_lr`.
 
     Raises:
         ConfigError: nothing is trainable.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    scales: dict[tuple[bool, bool, bool], float] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            groups.setdefault((is_vision(name), parameter.ndim >= 2), []).append(parameter)
+            is_apart = optim.projector_lr_scale is not None and is_projector(name)
+            key = (is_vision(name), is_apart, parameter.ndim >= 2)
+            groups.setdefault(key, []).append(parameter)
+            scales[key] = lr_scale(name, optim)
     if not groups:
         raise ConfigError(
-            "no parameter is trainable: the vision tower is frozen and nothing else may learn. "
-            "Raise optim.vision_lr_scale or choose another adapter.kind or adapter.targets."
+            "no parameter is trainable: the vision tower is frozen and nothing else may learn. Raise optim.vision_lr_scale or "
+            "optim.language_lr_scale, or choose another adapter.kind or adapter.targets."
         )
     return [
         {
             "params": parameters,
-            "lr": optim.lr * (optim.vision_lr_scale if vision else 1.0),
-            "peak_lr": optim.lr * (optim.vision_lr_scale if vision else 1.0),
-            "weight_decay": optim.weight_decay if decayed else 0.0,
+            "lr": optim.lr * scales[key],
+            "peak_lr": optim.lr * scales[key],
+            "weight_decay": optim.weight_decay if key[2] else 0.0,
         }
-        for (vision, decayed), parameters in groups.items()
+        for key, parameters in groups.items()
     ]
 
 

@@ -18,7 +18,24 @@ import typer
 from typer.core import TyperGroup
 
 import factory
-from factory.cli import build, chat, config, data, doctor, domains, evaluate, export, mix, models, pieces, plan, serve, verify
+from factory.cli import (
+    build,
+    chat,
+    config,
+    data,
+    doctor,
+    domains,
+    evaluate,
+    export,
+    mix,
+    models,
+    node,
+    pieces,
+    plan,
+    serve,
+    submit,
+    verify,
+)
 from factory.errors import FactoryError, Interrupted
 
 INTERNAL_ERROR = 70
@@ -28,7 +45,7 @@ EPILOG = "\n\n".join(
     (
         "Exit codes: 0 done, 1 failed or a check found faults, 2 wrong setting, flag or recipe, 3 data, 4 pack or stage kind,",
         "5 model, 6 verifiers failed too often, 7 training cannot go on, 8 registry or run folder, 70 a bug in factory,",
-        "130 stopped: the same command resumes. See docs/exit-codes.md.",
+        "75 made room (SIGUSR1), 130 stopped: the same command resumes. See docs/exit-codes.md.",
         "Everything lies under FACTORY_HOME (default ~/.factory). No network unless --online is given.",
     )
 )
@@ -65,6 +82,9 @@ app.add_typer(config.app, name="config")
 app.add_typer(pieces.app, name="pieces")
 app.add_typer(mix.app, name="mix")
 app.command("doctor")(doctor.doctor)
+app.command("submit")(submit.submit)
+app.add_typer(submit.app, name="jobs")
+app.command("node")(node.node)
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -114,7 +134,7 @@ def _fail(kind: str, message: str, code: int, is_json: bool) -> int:
 
     from factory.cli.output import console, emit_json
 
-    word = "stopped" if kind == "Interrupted" else "error"
+    word = "stopped" if kind in ("Interrupted", "Preempted") else "error"
     console(stderr=True).print(Text(f"{word}: ", style="bold red") + Text(message, style="red"), soft_wrap=True)
     if is_json:
         emit_json({"error": {"kind": kind, "message": message, "exit_code": code}})

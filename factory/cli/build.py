@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def build(
     domain: options.Domain = None, recipe: options.Recipe = None, base: options.Base = None, data: options.DataPaths = None,
     overrides: options.Set = None, seed: options.Seed = None, run: options.Run = None, online: options.Online = False,
-    config: options.Config = None,
+    config: options.Config = None, mix: options.Mix = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop, like `factory plan`.")] = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Build a specialist: every stage of the recipe, each measured on held-out data. The same command resumes a stopped build."""
-    composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config)
+    composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config, mix)
     made = plan_of(composed, run)
     if dry_run:
         if as_json:
@@ -68,12 +68,13 @@ def report_of(made: BuildPlan) -> Path | None:
 
 def outcome_json(made: BuildPlan, result: dict[str, Any], report: Path | None) -> dict[str, Any]:
     """What a build ended with: the measured stages, the chosen one, and where everything lies."""
-    from factory.report.build import comparison
+    from factory.report.build import by_domain, comparison
     from factory.report.read import read_run
 
     root = made.folder.root
+    run = read_run(root)
     return {
-        "run": made.run, "folder": str(root), "result": result, "stages": comparison(read_run(root)),
+        "run": made.run, "folder": str(root), "result": result, "stages": comparison(run), "domains": by_domain(run),
         "report": str(report) if report else None, "metrics": str(root / "metrics.jsonl"),
     }  # fmt: skip
 
@@ -90,6 +91,12 @@ def show_outcome(outcome: dict[str, Any]) -> None:
             right=("test", "validation", "difference", "n"),
         )
     )
+    if outcome["domains"]:
+        cells = [
+            (row["stage"], name, percent(row["value"]), interval(row["ci"]), row["n"])
+            for name, rows in outcome["domains"].items() for row in rows
+        ]  # fmt: skip
+        say(table(("stage", "domain", "test", "95 % interval", "n"), cells, title="By domain (%)", right=("test", "n")))
     say(f"chosen   {chosen} ({result['rule']}; test is only reported)")
     folder = Path(outcome["folder"])
     say(

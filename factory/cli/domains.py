@@ -1,4 +1,4 @@
-"""`factory domains list | show | check`: what packs are installed, what one holds, and whether it keeps the contract."""
+"""`factory domains list | show | check | new`: which packs there are, what one holds, whether it keeps the contract, and a new one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from factory.cli import options
-from factory.cli.output import emit_json, say, table
+from factory.cli.output import emit_json, plain_table, say, table
 
-app = typer.Typer(no_args_is_help=True, help="List, show and check domain packs.")
+app = typer.Typer(no_args_is_help=True, help="List, show, check and write domain packs.")
 
+MANY = 40
+"""Packs from which on the list is printed as plain text."""
 Name = Annotated[str, typer.Argument(help="Name of a domain pack.")]
 
 
@@ -50,7 +52,8 @@ def list_packs(as_json: options.Json = False) -> None:
         )
         for r in rows
     ]
-    say(table(("name", "title", "version", "modality", "recipes", "from", "fault"), cells))
+    columns = ("name", "title", "version", "modality", "recipes", "from", "fault")
+    say(table(columns, cells) if len(cells) <= MANY else plain_table(columns, cells))
 
 
 @app.command()
@@ -91,12 +94,15 @@ def show(name: Name, as_json: options.Json = False) -> None:
 def check(
     name: Name,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check. Repeat for more.")] = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="Also build the embedded recipe, cut to a few steps (a minute or two).")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Run the conformance kit on a pack; exit 1 when a check fails."""
     from factory.testing.conformance import run_checks
 
-    results = run_checks(name, only=tuple(only or ()))
+    results = run_checks(name, only=tuple(only or ()), slow=build)
     failed = [result for result in results if result.is_fault]
     if as_json:
         from dataclasses import asdict
@@ -111,6 +117,47 @@ def check(
         )
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the new pack, such as geology.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Your table (csv, tsv, jsonl, json, parquet): tasks are proposed from its rows."
+        ),
+    ] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option("--answer", metavar="COLUMN", help="With --from: ask for this column. Repeat for more.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write; by default ./factory-pack-NAME.")] = None,
+    title: Annotated[str, typer.Option("--title", help="How people call the domain.")] = "",
+    as_json: options.Json = False,
+) -> None:
+    """Write a new pack that installs with pip, passes its checks and builds at once: from rules to replace, or from your table."""
+    from factory.errors import ConfigError
+    from factory.packs.scaffold import new_pack
+
+    if answer and source is None:
+        raise ConfigError("--answer names a column of the file of --from. Add --from FILE.")
+    target = (to or Path(f"factory-pack-{name.replace('_', '-')}")).expanduser()
+    made = new_pack(name, target, source=source.expanduser() if source else None, answers=tuple(answer or ()), title=title)
+    tasks = made.proposal.questions.tasks if made.proposal else ()
+    counts = made.proposal.counts if made.proposal else {}
+    if as_json:
+        rows = [{"task": task.name, "kind": task.kind, "answer": task.answer, "rows": counts[task.name]} for task in tasks]
+        emit_json({"name": made.name, "folder": str(made.folder), "files": list(made.files), "tasks": rows})
+        return
+    if tasks:
+        cells = [(task.name, task.kind, task.answer, str(counts[task.name])) for task in tasks]
+        say(table(("task", "kind of answer", "column", "rows"), cells, title="Proposed (questions.yaml)", right=("rows",)))
+    say(*(f"wrote  {made.folder / file}" for file in made.files))
+    say(
+        f"next   pip install -e {made.folder}",
+        f"       factory domains check {name}",
+        f"       factory build --domain {name}",
+    )
 
 
 def _recipes(folder: Path) -> list[str]:

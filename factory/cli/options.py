@@ -12,7 +12,15 @@ from factory.errors import ConfigError
 if TYPE_CHECKING:
     from factory.config.compose import Composed
 
-Domain = Annotated[str | None, typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`.")]
+Domain = Annotated[
+    str | None, typer.Option("--domain", "-d", help="Domain pack, see `factory domains list`; a,b builds on several.")
+]
+Mix = Annotated[
+    str | None,
+    typer.Option(
+        "--mix", help="Shares of the packs of --domain a,b in training, such as 0.6,0.4. Held-out data is shared equally."
+    ),
+]
 Recipe = Annotated[str | None, typer.Option("--recipe", "-r", help="Recipe of the pack, or a YAML file; without it `embedded`.")]
 Base = Annotated[
     str | None,
@@ -32,7 +40,7 @@ Run = Annotated[str | None, typer.Option("--run", help="Name of the run; the nam
 
 def composed_from(
     domain: str | None, recipe: str | None, base: str | None, data: list[str] | None, overrides: list[str] | None,
-    seed: int | None, online: bool, config: Path | None,
+    seed: int | None, online: bool, config: Path | None, mix: str | None = None,
 ) -> Composed:  # fmt: skip
     """Compose the config that the shared options describe. Raises ConfigError, also when --config meets an option it excludes."""
     from factory.config.compose import compose, from_resolved
@@ -46,6 +54,7 @@ def composed_from(
             data=data or (),
             overrides=overrides or (),
             online=True if online else None,
+            mix=mix,
         )
     clashing = [
         ("--domain", domain),
@@ -54,6 +63,7 @@ def composed_from(
         ("--data", data),
         ("--seed", seed),
         ("--online", online),
+        ("--mix", mix),
     ]
     for flag, value in clashing:
         if value not in (None, False, []):

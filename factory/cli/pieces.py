@@ -18,19 +18,22 @@ PresetName = Annotated[str | None, typer.Argument(help="Show one preset whole.")
 
 @app.command("list")
 def list_pieces(slot: Slot = None, as_json: options.Json = False) -> None:
-    """List every piece with its formula and source, slot by slot in the order of the step."""
+    """List every piece with its formula and source, slot by slot in the order of the step. Installed ones are named, not imported."""
     from factory.errors import ConfigError, near_miss
-    from factory.stages.rl.pieces.catalogue import pieces
+    from factory.stages.rl.pieces.catalogue import installed_names, pieces
     from factory.stages.rl.pieces.describe import piece_row
     from factory.stages.rl.pieces.piece import SLOTS
 
     if slot is not None and slot not in SLOTS:
         raise ConfigError(f"--slot {slot}: there is no such slot.{near_miss(slot, SLOTS)} Slots: {', '.join(SLOTS)}.")
     rows = [piece_row(piece) for piece in pieces().values() if slot in (None, piece.slot)]
+    installed = [(one, name) for one in SLOTS if slot in (None, one) for name in installed_names(one)]
     if as_json:
-        emit_json(rows)
+        emit_json(rows + [{"key": f"{one}.{name}", "slot": one, "name": name, "installed": True} for one, name in installed])
         return
-    say(table(("slot", "piece", "formula", "source"), [(r["slot"], r["name"], r["formula"], r["source"]) for r in rows]))
+    cells = [(r["slot"], r["name"], r["formula"], r["source"]) for r in rows]
+    cells += [(one, name, "", f"installed: factory pieces show {one}.{name}") for one, name in installed]
+    say(table(("slot", "piece", "formula", "source"), cells))
 
 
 @app.command()

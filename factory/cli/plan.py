@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def plan(
     domain: options.Domain = None, recipe: options.Recipe = None, base: options.Base = None, data: options.DataPaths = None,
     overrides: options.Set = None, seed: options.Seed = None, run: options.Run = None, online: options.Online = False,
-    config: options.Config = None, as_json: options.Json = False,
+    config: options.Config = None, mix: options.Mix = None, as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Show what `factory build` with the same options would do: steps, tokens, memory, time, what is finished and written."""
-    composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config)
+    composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config, mix)
     made = plan_of(composed, run)
     if as_json:
         emit_json(plan_json(made))

@@ -13,14 +13,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from factory.config.layers import Layer, command_layer, pack_layer, read_yaml, recipe_layers
+from factory.config.layers import Layer, command_layer, leading_folder, member_layers, pack_layer, read_yaml, recipe_layers
 from factory.config.merge import lay, plain, record_defaults
 from factory.config.provenance import Origin, Provenance
 from factory.config.schema import BuildConfig, StageConfig
 from factory.config.validate import validate
 from factory.contracts import Manifest
 from factory.errors import ConfigError, PluginError, near_miss
-from factory.plugins import find_pack, load_stage, pack_folder, read_manifest, stage_entries
+from factory.plugins import load_stage, manifest_of, member_names, stage_entries
 
 RESERVED = ("base",)
 """Names the pipeline gives to its own steps."""
@@ -41,7 +41,7 @@ class Composed:
 
 def compose(
     domain: str | None, *, recipe: str | None = None, base: str | None = None, seed: int | None = None, data: Sequence[str] = (),
-    overrides: Sequence[str] = (), online: bool | None = None,
+    overrides: Sequence[str] = (), online: bool | None = None, mix: str | None = None,
 ) -> Composed:  # fmt: skip
     """Compose from a pack, one of its recipes (or a recipe file) and the command line.
 
@@ -50,6 +50,7 @@ def compose(
         recipe: a recipe name of the pack or a path to a YAML file; None means `embedded`.
         data: paths of the user's data; replaces what recipe and pack say.
         overrides: `a.b=c` texts of --set.
+        mix: shares of the packs of a domain such as `a,b` in training, as `0.6,0.4`.
 
     Raises:
         ConfigError: any wrong key, type, value or combination, with its place and a remedy.
@@ -59,6 +60,7 @@ def compose(
     flags = [(f"{flag} {value}", key, value) for flag, key, value in given if value is not None]
     flags += [("--data " + " --data ".join(data), "data.paths", list(data))] if data else []
     flags += [("--online", "online", online)] if online is not None else []
+    flags += [(f"--mix {mix}", "pack.mix", _mix(domain, mix))] if mix is not None else []
     command = command_layer(flags, overrides)
     for key in ("domain", "recipe"):
         if command.places.get((key,), "").startswith("--set"):
@@ -67,13 +69,14 @@ def compose(
             )
     if domain is None and recipe is None:
         raise ConfigError("no domain is given. Add --domain NAME (`factory domains list` shows them).")
-    folder = pack_folder(find_pack(domain)) if domain is not None else None
+    folder = leading_folder(domain) if domain is not None else None
     recipes = recipe_layers(recipe or "embedded", folder, f"--recipe {recipe}" if recipe else "default recipe")
     if domain is None:
         named = next((layer for layer in reversed(recipes) if isinstance(layer.values.get("domain"), str)), None)
         if named is None:
             raise ConfigError(f"{recipes[-1].source} names no domain. Add `domain: NAME` to it, or --domain NAME to the command.")
-        folder = pack_folder(find_pack(named.values["domain"]))
+        domain = named.values["domain"]
+        folder = leading_folder(domain)
     assert folder is not None
     for layer in recipes:
         said = layer.values.get("domain", domain)
@@ -81,7 +84,24 @@ def compose(
             raise ConfigError(
                 f"{layer.where(('domain',))}: the recipe is for domain {said!r}, the command says --domain {domain}. Use one."
             )
-    return _finish([pack_layer(folder), *recipes, command], read_manifest(folder))
+    several = len(member_names(domain)) > 1
+    below = member_layers(domain, recipe or "embedded", recipes) if several else [pack_layer(folder), *recipes]
+    return _finish([*below, command], manifest_of(domain))
+
+
+def _mix(domain: str | None, text: str) -> dict[str, float]:
+    """`--mix 0.6,0.4` as pack -> share."""
+    names = member_names(domain) if domain is not None else ()
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError as err:
+        raise ConfigError(f"--mix {text}: want a number for each pack, such as --mix 0.6,0.4.") from err
+    if len(names) < 2 or len(names) != len(shares):
+        raise ConfigError(
+            f"--mix {text} has {len(shares)} shares, --domain {domain or '(none)'} has {len(names)} packs. "
+            "Give one share for each, in the same order: --domain chemistry,biology --mix 0.6,0.4."
+        )
+    return dict(zip(names, shares, strict=True))
 
 
 def from_resolved(path: FilePath | str, overrides: Sequence[str] = ()) -> Composed:
@@ -100,7 +120,7 @@ def from_resolved(path: FilePath | str, overrides: Sequence[str] = ()) -> Compos
         raise ConfigError(
             f"{command.where(('domain',))}: a resolved config keeps its domain {name}. Compose a new build with --domain."
         )
-    return _finish([layer, command], read_manifest(pack_folder(find_pack(name))))
+    return _finish([layer, command], manifest_of(name))
 
 
 def _finish(layers: Sequence[Layer], manifest: Manifest) -> Composed:

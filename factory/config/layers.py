@@ -17,7 +17,7 @@ import yaml
 
 from factory.config.provenance import Path, dotted
 from factory.errors import ConfigError, near_miss
-from factory.plugins import find_pack, pack_folder, read_manifest
+from factory.plugins import find_pack, member_names, pack_folder, read_manifest
 
 RECIPE_KEYS = ("extends", "description")
 """Keys of a recipe file that are about the file and not settings of the build."""
@@ -170,6 +170,11 @@ def pack_layer(folder: FilePath) -> Layer:
     return Layer("pack", dict(values), places, whole.source)
 
 
+def leading_folder(domain: str) -> FilePath:
+    """Folder of a domain's pack; of several (`a,b`) that of the first, whose recipes are used."""
+    return pack_folder(find_pack(member_names(domain)[0]))
+
+
 def recipe_names(folder: FilePath) -> list[str]:
     """Names of the recipes a pack ships."""
     return sorted(file.stem for file in (folder / "recipes").glob("*.yaml"))
@@ -224,7 +229,7 @@ def recipe_layers(name: str, folder: FilePath | None, place: str) -> list[Layer]
         seen.append(file)
         layer = read_yaml(file, "recipe")
         if folder is None and isinstance(layer.values.get("domain"), str):
-            folder = pack_folder(find_pack(layer.values["domain"]))
+            folder = leading_folder(layer.values["domain"])
         anchor_paths(layer, file.parent)
         chain.insert(0, layer)
         wanted, place, beside = layer.values.get("extends"), layer.where(("extends",)), file.parent
@@ -233,6 +238,52 @@ def recipe_layers(name: str, folder: FilePath | None, place: str) -> list[Layer]
         for key in RECIPE_KEYS:
             layer.values.pop(key, None)
     return chain
+
+
+def member_layers(domain: str, recipe: str, recipes: Sequence[Layer]) -> list[Layer]:
+    """The layers below a composed build's command line: `defaults:` of every pack and their recipes' `pack:` options, each put
+    under its pack's name, then the leading pack's recipe. Recipes from elsewhere are taken as they are: they know all packs.
+
+    Args:
+        domain: `a,b`.
+        recipe: its name; the other packs give their options from their recipe of that name, where they have one.
+        recipes: the recipe and all it extends, as `recipe_layers` read them.
+    """
+    lead, *others = member_names(domain)
+    found: list[Layer] = []
+    for name in reversed(others):
+        folder = pack_folder(find_pack(name))
+        found.append(put_under(name, pack_layer(folder)))
+        if recipe in recipe_names(folder):
+            for layer in recipe_layers(recipe, folder, f"--recipe {recipe}"):
+                found.append(
+                    put_under(name, Layer(layer.name, {"pack": layer.values.get("pack") or {}}, layer.places, layer.source))
+                )
+    folder = pack_folder(find_pack(lead))
+    own = {shown(file) for file in (folder / "recipes").glob("*.yaml")} | {
+        shown(file.resolve()) for file in (folder / "recipes").glob("*.yaml")
+    }
+    found.append(put_under(lead, pack_layer(folder)))
+    return found + [put_under(lead, layer) if layer.source in own else layer for layer in recipes]
+
+
+def put_under(name: str, layer: Layer) -> Layer:
+    """A pack's own layer for a build of several packs: its options become `pack.NAME.*`, its mixture that of `NAME/task`."""
+    values, places = dict(layer.values), {}
+    if isinstance(values.get("pack"), Mapping):
+        values["pack"] = {name: dict(values["pack"])}
+    if isinstance(values.get("mixture"), Mapping):
+        values["mixture"] = {
+            f"{name}/{task}": {f"{name}/{verifier}": weight for verifier, weight in (weights or {}).items()}
+            for task, weights in values["mixture"].items()
+        }
+    for path, place in layer.places.items():
+        if path[0] == "pack" and len(path) > 1:
+            path = ("pack", name, *path[1:])
+        elif path[0] == "mixture" and len(path) > 1:
+            path = ("mixture", *(f"{name}/{part}" for part in path[1:]))
+        places[path] = place
+    return Layer(layer.name, values, places, layer.source)
 
 
 def anchor_paths(layer: Layer, folder: FilePath) -> None:

@@ -58,6 +58,10 @@ class OptimConfig:
     lr: float = 1e-4
     vision_lr_scale: float = 1.0
     """Learning rate of the vision tower and its projector, as a multiple of `lr`; 0 freezes them."""
+    projector_lr_scale: float | None = None
+    """The same for the projector alone; null gives it the vision tower's."""
+    language_lr_scale: float = 1.0
+    """The same for the language model; 0 freezes it (shallow alignment)."""
     warmup_steps: int = 10
     schedule: Schedule = Schedule.cosine
     min_lr_ratio: float = 0.1
@@ -143,6 +147,8 @@ class EvalConfig:
 class LaunchConfig:
     """Processes of each training stage on this machine."""
 
+    launcher: str = "local"
+    """Who starts them: `local`, or a launcher of an installed package."""
     processes: int = 1
     zero_stage: int = -1
     """DeepSpeed ZeRO stage 0-3; -1 means plain DDP (or one process)."""

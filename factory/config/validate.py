@@ -38,13 +38,15 @@ COUNT = Rule("1 or more", lambda x: x >= 1)
 COUNT_OR_ZERO = Rule("0 or more", lambda x: x >= 0)
 POSITIVE = Rule("a finite number above 0", lambda x: 0 < x < math.inf)
 NOT_NEGATIVE = Rule("a finite number of 0 or more", lambda x: 0 <= x < math.inf)
+NULL_OR_NOT_NEGATIVE = Rule("null, or a finite number of 0 or more", lambda x: x is None or 0 <= x < math.inf)
 SHARE = Rule("between 0 and 1", lambda x: 0 <= x <= 1)
 BELOW_ONE = Rule("0 or more and less than 1", lambda x: 0 <= x < 1)
 SEED = Rule("between 0 and 2**32 - 1", lambda x: 0 <= x < 2**32)
 
 RULES: dict[type, dict[str, Rule]] = {
     OptimConfig: {
-        "lr": POSITIVE, "vision_lr_scale": NOT_NEGATIVE, "warmup_steps": COUNT_OR_ZERO, "min_lr_ratio": SHARE, "beta1": BELOW_ONE,
+        "lr": POSITIVE, "vision_lr_scale": NOT_NEGATIVE, "projector_lr_scale": NULL_OR_NOT_NEGATIVE, "language_lr_scale": NOT_NEGATIVE,
+        "warmup_steps": COUNT_OR_ZERO, "min_lr_ratio": SHARE, "beta1": BELOW_ONE,
         "beta2": BELOW_ONE, "weight_decay": NOT_NEGATIVE, "clip_norm": POSITIVE, "micro_batch_size": COUNT_OR_ZERO,
         "checkpoint_every": COUNT_OR_ZERO,
     },
@@ -138,11 +140,11 @@ def _place_of_named_key(message: str, name: str, chain: Provenance) -> str:
 
 def _check_base(config: BuildConfig, chain: Provenance) -> None:
     """Only what can be told from the name: a recipe for a hub model composes on a machine that does not have it."""
-    known = ("embedded-text", "embedded-vl")
+    known = ("embedded-text", "embedded-vl", "embedded-dna")
     if config.base.startswith("embedded-") and config.base not in known:
         raise ConfigError(
             f"{_at(chain, ('base',))}base is '{config.base}'.{near_miss(config.base, known)} "
-            f"The embedded bases are {' and '.join(known)}."
+            f"The embedded bases are {', '.join(known)}."
         )
 
 

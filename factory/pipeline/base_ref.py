@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from factory.contracts import ModelFacts
+from factory.contracts import DomainPack, ModelFacts
 from factory.errors import ConfigError, near_miss
 from factory.registry.base_models import BaseModel, base_models, find_base
 from factory.stages.models.facts import model_facts
 
-EMBEDDED = ("embedded-text", "embedded-vl")
+EMBEDDED = ("embedded-text", "embedded-vl", "embedded-dna")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,15 @@ class BaseRef:
     def is_in_place(self) -> bool:
         """True when the weights stay where the user keeps them."""
         return self.how != "embedded"
+
+
+def modality_of(pack: DomainPack, options: Mapping[str, Any]) -> str:
+    """`text` or `vl`: what a base must read for a build with these `pack.*` options.
+
+    The manifest's, unless the pack has a method `modality(options)`: a pack with images may also ask in text alone.
+    """
+    ask = getattr(pack, "modality", None)
+    return str(ask(options)) if callable(ask) else pack.manifest.modality
 
 
 def find_base_ref(ref: str, revision: str | None, modality: str, *, online: bool) -> BaseRef:

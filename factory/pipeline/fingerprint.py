@@ -16,13 +16,16 @@ from typing import Any
 import factory
 from factory.contracts import Stage
 from factory.errors import DataError
+from factory.plugins import find_pack, member_names, pack_folder, source_folder
 from factory.registry.files import sha256_file, sha256_json, walk
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 HASHED_BYTES = 64 << 20
 """Of the user's data and of a base folder, files are hashed (smallest first) up to this total; others count by size and time."""
-UNREAD = {"eval": ("bootstrap",), "pool": ("workers",)}
-"""Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker."""
+UNREAD = {"eval": ("bootstrap",), "pool": ("workers",), "launch": ("launcher", "processes")}
+"""Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker, nor an
+output on who started the processes. Of how many they were it depends only by rounding (tests/distributed), and a job that is queued
+again on more or fewer machines must not lose what it has finished."""
 _SHARED_SOURCE = ("contracts.py", "rewards", "data", "packs")
 
 
@@ -57,6 +60,19 @@ def shared_source() -> str:
 def stage_source(stage: Stage) -> str:
     """Hash of the folder that holds a stage kind, built in or installed."""
     return hash_source(Path(inspect.getfile(type(stage))).parent)
+
+
+def plugin_sources(stage: Stage, config: Any) -> dict[str, str]:
+    """Hashes of the folders of other packages' code that the stage would run, as far as its kind offers `plugins(config)`."""
+    offered = getattr(stage, "plugins", None)
+    folders = {source_folder(plugin) for plugin in offered(config)} if offered else set()
+    return {folder.name: hash_source(folder) for folder in sorted(folders)}
+
+
+def pack_source(domain: str) -> str:
+    """Hash of a domain's pack, or of all of its packs."""
+    folders = {name: hash_source(pack_folder(find_pack(name))) for name in member_names(domain)}
+    return next(iter(folders.values())) if len(folders) == 1 else sha256_json(list(folders.items()))
 
 
 def files_identity(paths: Sequence[str | Path], *, online: bool = False) -> dict[str, str]:
@@ -109,12 +125,18 @@ def settings_of(build: Mapping[str, Any], role: str) -> dict[str, Any]:
     return {key: value for key, value in build.items() if key not in left_out}
 
 
-def identity_of_settings(build: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """`settings_of` without what cannot change an output (and without data paths, whose content counts instead)."""
-    shown = settings_of(build, role)
+def without_unread(build: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings less those of UNREAD."""
+    shown = dict(build)
     for section, names in UNREAD.items():
         if section in shown:
             shown[section] = {key: value for key, value in shown[section].items() if key not in names}
+    return shown
+
+
+def identity_of_settings(build: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """`settings_of` without what cannot change an output (and without data paths, whose content counts instead)."""
+    shown = without_unread(settings_of(build, role))
     if "data" in shown:
         shown["data"] = {key: value for key, value in shown["data"].items() if key != "paths"}
     return {key: value for key, value in shown.items() if key not in ("base", "revision")}

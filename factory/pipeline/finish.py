@@ -15,7 +15,7 @@ from factory.errors import RegistryError
 from factory.pipeline.compare import paired_difference, read_scores
 from factory.pipeline.plan import BuildPlan, PlannedStep
 from factory.pipeline.record import now
-from factory.plugins import find_pack, pack_folder, read_manifest
+from factory.plugins import manifest_of
 from factory.registry.files import read_json, write_atomic, write_json
 from factory.registry.models import Registry
 from factory.registry.records import LineageStep, ModelRecord
@@ -95,7 +95,7 @@ def choose(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def register(plan: BuildPlan, locks: Locks, step: PlannedStep, rows: Sequence[Mapping[str, Any]]) -> ModelRecord:
     """Put the kept model into the registry with its lineage."""
-    manifest = read_manifest(pack_folder(find_pack(plan.config.domain)))
+    manifest = manifest_of(plan.config.domain)
     base_hash = locks["00-base"]["outputs"]["model_hash"]
     splits = {row["stage"]: row for row in rows}
     record = ModelRecord(

@@ -13,20 +13,24 @@ from factory.config.schema import BuildConfig
 from factory.contracts import ModelFacts, StagePlan
 from factory.errors import ConfigError
 from factory.launch.devices import num_gpus
+from factory.launch.launchers import check_launcher
+from factory.packs.composed import member_paths, read_mix
 from factory.pipeline import estimate as est
-from factory.pipeline.base_ref import BaseRef, find_base_ref
+from factory.pipeline.base_ref import BaseRef, find_base_ref, modality_of
 from factory.pipeline.fingerprint import (
     files_identity,
-    hash_source,
     identity_of_settings,
     library_versions,
     named_paths,
+    pack_source,
+    plugin_sources,
     shared_source,
     stage_source,
+    without_unread,
 )
 from factory.pipeline.folder import RunFolder
 from factory.pipeline.steps import Step, order_steps
-from factory.plugins import find_pack, load_pack, load_stage, pack_folder
+from factory.plugins import load_pack, load_stage, member_names
 from factory.registry.files import sha256_json
 from factory.registry.home import Home
 from factory.registry.records import SAFE_NAME
@@ -117,11 +121,14 @@ class BuildPlan:
 
 
 def run_name(composed: Composed) -> str:
-    """`<domain>-<recipe>-s<seed>-<8 digits of the config's hash>`: the same command names the same run, hence resumes it."""
+    """`<domain>-<recipe>-s<seed>-<8 digits of the config's hash>`: the same command names the same run, hence resumes it.
+
+    Also with another number of processes: a job that was queued again on other machines goes on.
+    """
     config = composed.config
     recipe = re.sub(r"[^A-Za-z0-9._-]+", "-", config.recipe.rsplit("/", 1)[-1].removesuffix(".yaml")).strip("-.") or "recipe"
     domain = re.sub(r"[^A-Za-z0-9._-]+", "-", config.domain)
-    return f"{domain}-{recipe}-s{config.seed}-{sha256_json(composed.plain)[:8]}"
+    return f"{domain}-{recipe}-s{config.seed}-{sha256_json(without_unread(composed.plain))[:8]}"
 
 
 def make_plan(composed: Composed, *, home: Home | None = None, run: str | None = None, eval_kind: str = "eval") -> BuildPlan:
@@ -141,13 +148,14 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
     name = run or run_name(composed)
     if not SAFE_NAME.fullmatch(name):
         raise ConfigError(f"--run '{name}' cannot name a folder. Use letters, digits, '.', '_' and '-'.")
-    pack, folder = load_pack(config.domain), pack_folder(find_pack(config.domain))
-    base = find_base_ref(config.base, config.revision, pack.manifest.modality, online=config.online)
+    check_launcher(config.launch.launcher)
+    pack = load_pack(config.domain)
+    base = find_base_ref(config.base, config.revision, modality_of(pack, config.pack), online=config.online)
     facts_of_pack = {
         "name": pack.manifest.name, "version": pack.manifest.version, "license": pack.manifest.license,
-        "hash": hash_source(folder),
+        "hash": pack_source(config.domain),
     }  # fmt: skip
-    data = files_identity(config.data.paths, online=config.online)
+    data = files_identity(data_paths(config), online=config.online)
     versions, device = library_versions(), est.device_for(num_gpus())
     shared = {"pack": facts_of_pack["hash"], "data": data, "versions": versions, "source": shared_source()}
     calibration = est.read_calibration(home.cache / "calibration.json")
@@ -167,6 +175,15 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
             _disk(step, composed, base),
         )  # fmt: skip
     return BuildPlan(name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions)
+
+
+def data_paths(config: BuildConfig) -> list[str]:
+    """The user's data of a build: `data.paths`, or of several packs what each is told to read. Raises ConfigError for a wrong `pack.mix`."""
+    names = member_names(config.domain)
+    if len(names) == 1:
+        return list(config.data.paths)
+    read_mix(config.pack, names)
+    return [*config.data.paths, *member_paths(config.pack, names)]
 
 
 def _stage_plan(step: Step, composed: Composed, base: BaseRef, pack: Any) -> StagePlan:
@@ -226,7 +243,9 @@ def _parameters(
         files = list(offered(composed.plain)) if offered else []
     else:
         files = named_paths(own) + training_files({step.stage: composed.config.stages[step.stage]})
+    plugins = {} if step.role == "eval" else plugin_sources(load_stage(step.kind), composed.config.stages[step.stage])
     return {
+        **({"plugins": plugins} if plugins else {}),
         "kind": step.kind,
         "code": stage_source(load_stage(step.kind)),
         "config": own,

@@ -14,10 +14,11 @@ from typing import Any
 
 import factory.errors
 from factory.config.render import provenance_yaml, resolved_yaml
-from factory.errors import FactoryError, Interrupted, RegistryError, TrainingError
+from factory.errors import FactoryError, Interrupted, Preempted, RegistryError, TrainingError
 from factory.launch.devices import num_gpus
 from factory.launch.environment import worker_env
-from factory.launch.local import Exit, StopFlag, caught_signals, run_worker, worker_command
+from factory.launch.launchers import make_launcher
+from factory.launch.local import Exit, StopFlag, caught_signals, run_worker
 from factory.pipeline.estimate import add_calibration, estimate
 from factory.pipeline.events import Event, OnEvent, silent
 from factory.pipeline.fingerprint import files_identity, settings_of
@@ -27,6 +28,7 @@ from factory.pipeline.plan import BuildPlan, PlannedStep, training_files
 from factory.pipeline.record import end_record, start_record
 from factory.pipeline.tail import MetricsTail
 from factory.registry.files import read_json, sha256_json, write_atomic, write_json
+from factory.stages.stopping import ask_to_stop, forget, is_asked_to_stop
 
 LOG_TAIL_LINES = 15
 WORKER = "factory.pipeline.worker"
@@ -58,6 +60,7 @@ class _Conductor:
         self.stop = StopFlag()
         self.locks: dict[str, dict[str, Any]] = {}
         launch = plan.config.launch
+        self.launcher = make_launcher(launch.launcher)
         self.env = worker_env(os.environ, threads=launch.threads, online=plan.config.online, num_gpus=num_gpus())
 
     def run(self, arguments: Sequence[str]) -> dict[str, Any]:
@@ -208,16 +211,28 @@ class _Conductor:
         shutil.rmtree(workdir)
 
     def _work(self, name: str, workdir: Path, processes: int, on_poll: Any) -> None:
-        command = worker_command(WORKER, [str(workdir / JOB)], processes)
+        command = self.launcher(WORKER, [str(workdir / JOB)], processes)
+        forget(workdir)
+
+        asked: list[bool] = []
+
+        def poll() -> None:
+            on_poll()
+            if self.stop.is_preempted and not asked:
+                asked.append(True)
+                ask_to_stop(workdir)
+
         end = run_worker(
-            command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=on_poll, stop=self.stop
+            command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=poll, stop=self.stop
         )
         if end.code == 0 and (workdir / OUTPUTS).is_file():
+            forget(workdir)
             return
         raise self._failure(name, workdir, end)
 
     def _failure(self, name: str, workdir: Path, end: Exit) -> FactoryError:
-        if end.was_interrupted:
+        is_granted = self.stop.is_preempted and not is_asked_to_stop(workdir)  # a stage that grants the wish takes it away
+        if end.was_interrupted or is_granted:
             return self._interrupted(name)
         if (workdir / ERROR).is_file():
             row = read_json(workdir / ERROR)
@@ -236,10 +251,12 @@ class _Conductor:
         )
 
     def _interrupted(self, name: str) -> Interrupted:
+        if self.stop.is_preempted:
+            return Preempted(f"{self.plan.run}: made room in {name}, as SIGUSR1 asked. Run the same command again to resume.")
         return Interrupted(f"{self.plan.run}: stopped in {name}. Nothing is lost: run the same command again to resume.")
 
     def _refuse_when_stopped(self) -> None:
-        if self.stop.count:
+        if self.stop.count or self.stop.is_preempted:
             raise self._interrupted("between steps")
 
     def _calibrate(self, step: PlannedStep, seconds: float, processes: int) -> None:

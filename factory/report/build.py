@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -10,12 +11,15 @@ from typing import Any
 
 import yaml
 
-from factory.plugins import find_pack, pack_folder, read_manifest
-from factory.report.plots import stage_chart, training_charts
+from factory.contracts import Status
+from factory.plugins import manifest_of, member_names
+from factory.report.plots import stage_chart, trade_off_chart, training_charts
 from factory.report.read import Measured, Run, data_uri, read_jsonl, read_run
 from factory.report.tasks import task_parts
 from factory.report.tensorboard import write_events
 from factory.report.verification import verdict_rows, verification_charts, watch_notes
+from factory.stages.eval.intervals import mean_interval
+from factory.stages.eval.summary import WITHHELD
 
 SHOWN = 6
 """Right and wrong completions shown of the chosen stage, each."""
@@ -33,7 +37,7 @@ def build_report(run_dir: Path) -> Path:
     _write(run.folder / "MODEL_CARD.md", _template("cards/model_card.md.jinja").render(facts))
     charts = {trained.name: training_charts(trained) + verification_charts(trained) for trained in run.trainings}
     drawn = {
-        "stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run),
+        "trade_off_chart": trade_off_chart(run.evals, facts["manifest"].trade_off), "stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run),
         "task_parts": task_parts(run.trainings), "verdict_rows": verdict_rows(run.trainings), "watch_notes": watch_notes(run.trainings),
     }  # fmt: skip
     page = _template("report/report.html.jinja").render(facts | drawn)
@@ -43,10 +47,10 @@ def build_report(run_dir: Path) -> Path:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    manifest = read_manifest(pack_folder(find_pack(run.config["domain"])))
+    manifest = manifest_of(run.config["domain"])
     return {
         "run": run, "name": run.folder.name, "manifest": manifest, "record": run.record, "result": run.result,
-        "rows": comparison(run), "tasks": _tasks(run.evals), "probes": _probes(run.evals), "chosen": run.result.get("chosen"),
+        "rows": comparison(run), "tasks": _tasks(run.evals), "domains": by_domain(run), "probes": _probes(run.evals), "chosen": run.result.get("chosen"),
         "config_yaml": yaml.safe_dump(run.config, sort_keys=False), "is_embedded": str(run.config.get("base", "")).startswith("embedded"),
         "steps": run.plan.get("steps", []), "verdicts": _verdicts(run.evals),
         "licence_gaps": [source.get("id", "?") for source in manifest.data if not source.get("license")],
@@ -76,6 +80,28 @@ def _tasks(evals: Sequence[Measured]) -> dict[str, list[Mapping[str, Any] | None
     return {task: [table.get(task) for table in tables] for task in sorted({name for table in tables for name in table})}
 
 
+def by_domain(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """pack -> its figures on the test samples in each eval (stage, value, ci, n); empty for a build on one pack.
+
+    Of a domain added to a finished model, the earlier pack's row says what was forgotten.
+    """
+    names = member_names(run.config["domain"])
+    if len(names) < 2:
+        return {}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for measured in run.evals:
+        rows = [row for row in measured.rows() if not Status(row["status"]).is_masked]
+        for name in names:
+            scores = [row["score"] for row in rows if row["task"].startswith(f"{name}/")]
+            low, high = mean_interval(scores)
+            is_known = math.isfinite(low) and math.isfinite(high)
+            found[name].append(
+                {"stage": measured.stage, "value": math.fsum(scores) / len(scores) if scores else None, "n": len(scores),
+                 "ci": [low, high] if is_known else None}
+            )  # fmt: skip
+    return found
+
+
 def _probes(evals: Sequence[Measured]) -> dict[str, list[float | None]]:
     """`probe: figure` -> its value in each eval."""
     tables = [
@@ -94,11 +120,14 @@ def _verdicts(evals: Sequence[Measured]) -> dict[str, Mapping[str, Any]]:
 
 
 def _examples(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Right and wrong completions of the chosen stage (the last one when none is chosen), those with an image first."""
+    """Right and wrong completions of the chosen stage (the last one when none is chosen), those with an image first.
+
+    Answers to prompts that are withheld are left out with them.
+    """
     if not run.evals:
         return {}
     measured = next((m for m in run.evals if m.stage == run.result.get("chosen")), run.evals[-1])
-    rows = measured.rows()
+    rows = [row for row in measured.rows() if not row["prompt"].startswith(WITHHELD)]
     for row in rows:
         row["uri"] = data_uri(measured.folder / "images" / row["image"]) if row.get("image") else None
     rows.sort(key=lambda row: row["uri"] is None)

@@ -16,6 +16,8 @@ RL_CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("entropy (nats per token)", ("entropy",)),
     ("completion length (tokens)", ("length_mean", "length_right", "length_wrong")),
     ("KL to the reference", ("kl",)),
+    ("cost (constrained RL)", ("cost",)),
+    ("multiplier of the cost", ("lagrange_multiplier",)),
 )
 
 
@@ -85,6 +87,43 @@ def stage_chart(evals: Sequence[Measured]) -> str | None:
         axes.legend(fontsize=7, frameon=False)
 
     return _svg(draw, width=6.4)
+
+
+def trade_off_chart(evals: Sequence[Measured], wanted: Mapping[str, Any]) -> str | None:
+    """Two figures against each other, a point for the base and every stage. None when the pack asks for none, or no eval has both.
+
+    Args:
+        wanted: `trade_off` of the manifest: `x` and `y` as `probe: figure`, `title`, and `points` of known policies.
+    """
+    points = {measured.stage: _figures(measured, [str(wanted.get(axis, "")) for axis in ("x", "y")]) for measured in evals}
+    points = {stage: pair for stage, pair in points.items() if None not in pair}
+    if not points:
+        return None
+
+    def draw(axes: Any) -> None:
+        for name, (x, y) in wanted.get("points", {}).items():
+            axes.plot([x], [y], "x", color=PALETTE[5])
+            axes.annotate(
+                name,
+                (x, y),
+                textcoords="offset points",
+                xytext=(6, -10 if y > 0.5 else 5),
+                fontsize=7,
+                ha="right" if x > 0.5 else "left",
+            )
+        for index, (stage, (x, y)) in enumerate(points.items()):
+            axes.plot([x], [y], "o", color=PALETTE[index % len(PALETTE)], label=stage)
+        axes.set(xlabel=wanted["x"], ylabel=wanted["y"], xlim=(-0.04, 1.04), ylim=(-0.04, 1.06))
+        axes.set_title(str(wanted.get("title", "")), loc="left", fontsize=9)
+        axes.legend(fontsize=7, frameon=False)
+
+    return _svg(draw, width=5.2, height=3.6)
+
+
+def _figures(measured: Measured, keys: Sequence[str]) -> list[float | None]:
+    """Probe figures by `probe: figure`; None for one that this eval lacks."""
+    probes = measured.figures.get("probes", {})
+    return [probes.get(probe, {}).get(figure) for probe, _, figure in (key.partition(": ") for key in keys)]
 
 
 def _point(measured: Measured, *, blind: bool) -> tuple[float, float, float] | None:

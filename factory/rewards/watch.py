@@ -16,13 +16,13 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from factory.contracts import Sample, Status
 from factory.errors import ConfigError, DataError, PluginError, near_miss
-from factory.plugins import find_pack, pack_folder
+from factory.plugins import find_pack, member_names, pack_folder
 from factory.rewards.mixture import Mixture, Reward
 
 log = logging.getLogger(__name__)
@@ -250,9 +250,20 @@ def fixtures_of(domain: str) -> list[Held]:
     Rows of kind `right` deserve the score that their author wrote, and exploits none.
     """
     try:
-        folder = pack_folder(find_pack(domain)) / "fixtures"
+        names = member_names(domain)
+        folders = {name: pack_folder(find_pack(name)) / "fixtures" for name in names}
     except PluginError:
         return []  # a target `module:attribute`: no folder of fixtures
+    if len(names) == 1:
+        return _fixtures_in(folders[domain])
+    # Of several packs, everything stands under its pack's name: see factory/packs/composed.py.
+    return [
+        Held(replace(one.sample, task=f"{name}/{one.sample.task}"), f"{name}/{one.verifier}", one.completion, one.label)
+        for name, folder in folders.items() for one in _fixtures_in(folder)
+    ]  # fmt: skip
+
+
+def _fixtures_in(folder: Path) -> list[Held]:
     if not (folder / "completions.jsonl").exists() or not (folder / "cases.jsonl").exists():
         return []
     cases = {row["id"]: Sample.from_json(row) for row in map(json.loads, (line for _, line in _lines(folder / "cases.jsonl")))}

@@ -7,12 +7,16 @@ import io
 import itertools
 import json
 import pickle
+import sys
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from factory.contracts import IMAGE, SPLITS, Document, Lesson, Sample
+from factory.errors import FactoryError
 from factory.rewards.routing import row_of
-from factory.testing.subject import DRAW, SEED, Subject, as_json, ensure, identity, sample_of
+from factory.testing.subject import DRAW, SEED, Subject, as_json, ensure, identity, sample_of, verdict_of
 
 _DIGEST = """
 import sys
@@ -57,9 +61,11 @@ def limits_are_kept(subject: Subject) -> None:
     """`limit` items come, with unique ids, the asked split and tasks that the manifest knows; a short draw begins a long one."""
     for role, split in itertools.product(subject.roles, SPLITS):
         items = subject.draw(role, split)
+        is_all = 0 < len(items) < DRAW and len(subject.draw_anew(role, split, SEED, 2 * DRAW)) == len(items)
         ensure(
-            len(items) == DRAW,
-            f"{role}('{split}') gave {len(items)} items for limit={DRAW}. A generator yields exactly the limit.",
+            len(items) == DRAW or is_all,
+            f"{role}('{split}') gave {len(items)} items for limit={DRAW}. A generator yields exactly the limit; a fixed set gives "
+            "what it has, at least one item for each split.",
         )
         ids = [identity(item) for item in items]
         twice = [i for i in ids if ids.count(i) > 1]
@@ -77,8 +83,21 @@ def limits_are_kept(subject: Subject) -> None:
         )
 
 
+_VERDICTS = """
+import json, pickle, sys
+from factory.testing.subject import Subject
+subject = Subject.named(sys.argv[1])
+verifiers = subject.pack.verifiers()
+with open(sys.argv[2], "rb") as file:
+    calls = pickle.load(file)
+print("VERDICTS " + json.dumps([[v.score, v.status.value, v.reason] for v in (verifiers[name](text, sample) for name, text, sample in calls)]))
+"""
+TRAVELLERS = 8
+"""Gold answers that are scored in another process."""
+
+
 def items_survive_transport(subject: Subject) -> None:
-    """Items survive pickle, and samples survive JSON, unchanged: they travel to reward workers."""
+    """Items survive pickle, and samples survive JSON, unchanged; a worker process gives the same verdicts on them."""
     for role in subject.roles:
         for item in subject.draw(role):
             try:
@@ -94,21 +113,46 @@ def items_survive_transport(subject: Subject) -> None:
             except (TypeError, ValueError) as err:
                 ensure(False, f"{role}: {identity(item)} is not JSON: {err}. Keep text, numbers, lists and mappings in it.")
             ensure(back == sample, f"{role}: {identity(item)} differs after JSON. Use lists, not tuples, and text keys.")
+    _same_verdicts_elsewhere(subject)
+
+
+def _same_verdicts_elsewhere(subject: Subject) -> None:
+    """Score some gold answers here and in a new process, which gets them by pickle as reward workers do."""
+    golds = subject.golds()[:: max(1, len(subject.golds()) // TRAVELLERS)][:TRAVELLERS]
+    calls = [(name, text, sample) for sample, text in golds for name in subject.mixture.verifiers_for(sample.task)]
+    verifiers = subject.pack.verifiers()
+    here = [verdict_of(verifiers[name], text, sample) for name, text, sample in calls]
+    with tempfile.TemporaryDirectory(prefix="factory-check-") as folder:
+        path = Path(folder) / "calls.pickle"
+        path.write_bytes(pickle.dumps(calls))
+        told = subject.in_new_process(_VERDICTS, [subject.entry.name, str(path)])
+    there = json.loads(next(line for line in told.splitlines() if line.startswith("VERDICTS "))[len("VERDICTS ") :])
+    for (name, _, sample), mine, other in zip(calls, here, there, strict=True):
+        ensure(
+            [mine.score, mine.status.value, mine.reason] == other,
+            f"verifier '{name}' says {mine.score:g} ({mine.reason}) on {sample.id} here and {other[0]:g} ({other[2]}) in a worker process. "
+            "It depends on hash order, the environment or global state: sort sets, and keep state out.",
+        )
 
 
 def splits_are_disjoint(subject: Subject) -> None:
     """No id, image or (without images) text of a held-out sample occurs in anything that is trained on."""
     held_out = {mark: f"samples('{split}') {item.id}" for split in ("validation", "test") for item in subject.draw("samples", split, limit=96)
                 for mark in _marks(item)}  # fmt: skip
-    tests = {mark for item in subject.draw("samples", "test", limit=96) for mark in _marks(item)}
-    both = [mark for item in subject.draw("samples", "validation", limit=96) for mark in _marks(item) if mark in tests]
-    ensure(not both, f"validation and test samples share an {both[0][0] if both else ''}. Draw them from separate streams.")
+    tests = {mark: item.id for item in subject.draw("samples", "test", limit=96) for mark in _marks(item)}
+    for item in subject.draw("samples", "validation", limit=96):
+        for mark in _marks(item):
+            ensure(
+                mark not in tests,
+                f"samples('validation') {item.id} and samples('test') {tests.get(mark)} share the {mark[0]} {mark[1][:60]!r}. "
+                "Draw them from separate streams.",
+            )
     for role in subject.roles:
         for item in subject.draw(role, "train", limit=96):
             for mark in _marks(item):
                 ensure(
                     mark not in held_out,
-                    f"{role}('train') {identity(item)} and {held_out.get(mark)} share an {mark[0]}. Separate them.",
+                    f"{role}('train') {identity(item)} and {held_out.get(mark)} share the {mark[0]} {mark[1][:60]!r}. Separate them.",
                 )
 
 
@@ -124,7 +168,9 @@ def _marks(item: Sample | Lesson | Document) -> list[tuple[str, str]]:
 
 
 def prompts_are_clean(subject: Subject) -> None:
-    """Prompts end with the user, have no stray space or unrendered template, and one placeholder per image."""
+    """Templates parse; prompts end with the user, have no stray space or unrendered template, one placeholder per image, and fit."""
+    _templates_parse(subject)
+    budget, tokens_per_image = _context_budget(subject)
     for role in subject.roles:
         for item in subject.draw(role):
             place = f"{role}: {identity(item)}"
@@ -137,13 +183,55 @@ def prompts_are_clean(subject: Subject) -> None:
             for text in texts:
                 ensure(bool(text.strip()), f"{place}: a message is empty.")
                 ensure(text == text.strip(), f"{place}: a message begins or ends with white space: {text[-20:]!r}. Strip it.")
-                ensure("{{" not in text and "{%" not in text, f"{place}: a template was not rendered: {text[:60]!r}.")
+                ensure(
+                    "{{" not in text and "{%" not in text,
+                    f"{place}: a template was not rendered: {text[:60]!r}. Fill in its values before yielding it.",
+                )
             num = sum(text.count(IMAGE) for text in texts)
             ensure(num == len(media), f"{place}: {num} {IMAGE} placeholders for {len(media)} images. Write one for each.")
+            fewest = sum(len(text.split()) for text in texts) + num * tokens_per_image
+            ensure(
+                sample is None or fewest <= budget,
+                f"{place}: the prompt has at least {fewest} tokens, the embedded base has room for {budget} beside the answer. "
+                "Shorten it, or lower eval.max_new_tokens in recipes/embedded.yaml.",
+            )
+
+
+def _templates_parse(subject: Subject) -> None:
+    """Every prompts/*.jinja is valid, and ends its lines without stray space. (`packs.generated.system_prompt` renders strictly.)"""
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    for path in sorted((subject.folder / "prompts").glob("*.jinja")):
+        text = path.read_text(encoding="utf-8")
+        try:
+            environment.parse(text)
+        except jinja2.TemplateSyntaxError as err:
+            ensure(False, f"prompts/{path.name}:{err.lineno}: {err.message}. Mend the template.")
+        for number, line in enumerate(text.splitlines(), 1):
+            ensure(line == line.rstrip(), f"prompts/{path.name}:{number}: ends with white space: {line[-20:]!r}. Strip it.")
+
+
+def _context_budget(subject: Subject) -> tuple[int, int]:
+    """Tokens that a prompt may have in the embedded recipe, and those of one image. Every word counts as one token at least."""
+    from factory.config.compose import compose
+    from factory.config.layers import recipe_names
+    from factory.stages.models.facts import model_facts
+
+    if "embedded" not in recipe_names(subject.folder):
+        return sys.maxsize, 0  # a check of its own says so
+    try:
+        config = compose(subject.entry.name, recipe="embedded").config
+    except FactoryError:
+        return sys.maxsize, 0  # as does another of a recipe that does not compose
+    if not config.base.startswith("embedded-"):
+        return sys.maxsize, 0
+    facts = model_facts(config.base)
+    return facts.context - config.eval.max_new_tokens, facts.tokens_per_image
 
 
 def media_are_sound(subject: Subject) -> None:
-    """Images decode; `width`, `height` and `mpp` (microns per pixel) in meta are true and positive where given."""
+    """Images decode; `width`, `height`, `image_mode` and `mpp` (microns per pixel) in meta are true and positive where given."""
     from PIL import Image, UnidentifiedImageError
 
     for role in subject.roles:
@@ -158,14 +246,21 @@ def media_are_sound(subject: Subject) -> None:
                 try:
                     with Image.open(io.BytesIO(one.read())) as image:
                         image.load()
-                        size = image.size
+                        size, mode = image.size, image.mode
                 except (UnidentifiedImageError, OSError) as err:
-                    ensure(False, f"{role}: an image of {identity(item)} does not decode: {err}.")
+                    ensure(
+                        False,
+                        f"{role}: an image of {identity(item)} does not decode: {err}. Encode it as PNG or JPEG, or leave the row out.",
+                    )
             if sample is None or not media:
                 continue
             mpp = sample.meta.get("mpp", 1.0)
             is_positive = isinstance(mpp, int | float) and mpp > 0
             ensure(is_positive, f"{role}: {identity(item)}: meta['mpp'] is {mpp!r}; want microns per pixel above 0.")
+            ensure(
+                sample.meta.get("image_mode", mode) == mode,
+                f"{role}: {identity(item)}: meta says image_mode {sample.meta.get('image_mode')!r}, the image is {mode}. Convert it, or correct meta.",
+            )
             said = (sample.meta.get("width", size[0]), sample.meta.get("height", size[1]))
             ensure(
                 said == size, f"{role}: {identity(item)}: meta says {said[0]}x{said[1]} px, the image has {size[0]}x{size[1]}."

@@ -21,7 +21,7 @@ _IMPORT = """
 import importlib, sys, time
 def hook(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
-        raise RuntimeError(f"importing the pack uses the network ({event})")
+        raise RuntimeError(f"importing the pack uses the network ({event}). Fetch nothing at import")
 sys.addaudithook(hook)
 import factory.plugins, factory.rewards.verifiers
 began = time.process_time()
@@ -35,12 +35,16 @@ def manifest_is_complete(subject: Subject) -> None:
     """pack.yaml has a licence, an intended use, a changelog entry for its version, and a licence for each data source."""
     manifest = subject.manifest
     ensure(
+        manifest.name == subject.entry.name,
+        f"pack.yaml: name is {manifest.name!r}, but it is installed as '{subject.entry.name}'. Use one name in both.",
+    )
+    ensure(
         manifest.version in manifest.changelog,
         f"pack.yaml: version {manifest.version} has no entry in changelog. Add what changed.",
     )
     ensure(manifest.modality in ("text", "vl"), f"pack.yaml: modality is {manifest.modality!r}; want text or vl.")
-    unknown = [role for role in manifest.provides if role not in ROLES]
-    ensure(not unknown, f"pack.yaml: provides names {', '.join(unknown)}; want some of {', '.join(ROLES)}.")
+    unknown = [role for role in manifest.provides if role not in (*ROLES, "pairs")]
+    ensure(not unknown, f"pack.yaml: provides names {', '.join(unknown)}; want some of {', '.join(ROLES)}, pairs.")
     ensure(bool(manifest.data), "pack.yaml: data is empty. List every source with id, source and license, generated ones too.")
     for row in manifest.data:
         missing = [key for key in ("id", "source", "license") if not row.get(key)]
@@ -51,12 +55,12 @@ def manifest_is_complete(subject: Subject) -> None:
 
 def excuses_are_known(subject: Subject) -> None:
     """Excused checks exist and carry a reason."""
-    from factory.testing.conformance import CHECKS
+    from factory.testing.conformance import CHECKS, SLOW_CHECKS
 
     skip = subject.manifest.conformance.get("skip", {})
     ensure(isinstance(skip, dict), "pack.yaml: conformance.skip must map check names to reasons.")
     for name, reason in skip.items():
-        ensure(name in CHECKS, f"pack.yaml: conformance.skip names '{name}', which is no check. Remove it.")
+        ensure(name in (*CHECKS, *SLOW_CHECKS), f"pack.yaml: conformance.skip names '{name}', which is no check. Remove it.")
         ensure(isinstance(reason, str) and bool(reason.strip()), f"pack.yaml: conformance.skip.{name} has no reason. Give one.")
 
 
@@ -111,7 +115,10 @@ def evals_are_valid(subject: Subject) -> None:
     """Exactly one primary question-answering eval, known verifiers and tasks, and a function for each probe."""
     evals, verifiers = subject.pack.evals(), subject.pack.verifiers()
     primary = [name for name, e in evals.items() if e.primary and e.kind == "qa"]
-    ensure(len(primary) == 1, f"evals(): {len(primary)} primary qa evals; exactly one must be, it decides which stage is kept.")
+    ensure(
+        len(primary) == 1,
+        f"evals(): {len(primary)} primary qa evals; exactly one must be, it decides which stage is kept. Set primary=True on one.",
+    )
     for name, e in evals.items():
         ensure(e.name == name, f"evals(): '{name}' is named '{e.name}' inside. Use one name.")
         ensure(e.kind in ("qa", "probe"), f"eval '{name}': kind is {e.kind!r}; want qa or probe.")

@@ -75,7 +75,8 @@ def verdicts_do_not_remember(subject: Subject) -> None:
         verifier, text, sample = calls[index]
         ensure(
             _same(verdict, again[index]),
-            f"verifier '{verifier.name}' said {verdict.score:g}, then {again[index].score:g} for {text[:40]!r} on {sample.id}. Keep no state.",
+            f"verifier '{verifier.name}' said {verdict.score:g} ({verdict.reason}), then {again[index].score:g} ({again[index].reason}) "
+            f"for {text[:40]!r} on {sample.id}. Keep no state.",
         )
 
 
@@ -92,7 +93,7 @@ def fixtures_are_reproduced(subject: Subject) -> None:
     verifiers = subject.pack.verifiers()
     rows = check_fixtures(subject, lambda calls: [verdict_of(verifiers[name], text, sample) for text, sample, name in calls])
     for row in rows:
-        ensure(not row["fault"], f"{row['place']}: {row['fault']}")
+        ensure(not row["fault"], f"{row['place']}: {row['fault']} Mend the verifier, or the row if the new verdict is right.")
 
 
 def fixtures_cover_every_verifier(subject: Subject) -> None:

@@ -156,12 +156,19 @@ class Subject:
             ensure(isinstance(row, dict), f"{place}: must be a JSON object, got {type(row).__name__}.")
             yield place, row
 
-    def in_new_process(self, code: str, arguments: Sequence[str] = ()) -> str:
-        """Standard output of `code` in a fresh interpreter that sees the same packages, with another hash seed. Raises CheckFailed."""
+    def in_new_process(self, code: str, arguments: Sequence[str] = (), *, timeout: float = 120.0) -> str:
+        """Standard output of `code` in a fresh interpreter that sees the same packages, with another hash seed.
+
+        Raises CheckFailed: it failed, or did not end within `timeout` wall seconds.
+        """
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONHASHSEED": "4242"}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        command = [sys.executable, "-c", code, *arguments]
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired as err:
+            raise CheckFailed(
+                f"in a new process the pack hangs (no end after {timeout:g} s). Run it alone: python -X faulthandler -c 'import {self.module}'."
+            ) from err
         last = done.stderr.strip().splitlines()[-1:] or [""]
         ensure(
             done.returncode == 0, f"in a new process the pack fails: {last[0]}. Run it alone: python -c 'import {self.module}'."

@@ -17,8 +17,9 @@ import torch
 from factory.contracts import Eval, Media, Outputs, RunContext, Sample
 from factory.errors import ConfigError
 from factory.rewards.pool import VerifierPool
-from factory.stages.eval.summary import Row, summarise
+from factory.stages.eval.summary import WITHHELD, Row, summarise
 from factory.stages.eval.view import TorchModelView
+from factory.stages.models.dna.words import without_dna
 from factory.stages.models.generate import generate
 from factory.stages.models.load import LoadedModel, load
 
@@ -45,7 +46,7 @@ def measure(ctx: RunContext) -> Outputs:
         validation = held_out(ctx, "validation", settings["validation_samples"])
         validation_rows = score(loaded, pool, primary, validation, ctx, "validation")
         report["splits"] = {"test": summarise(primary.name, rows), "validation": summarise(primary.name, validation_rows)}
-        if settings["blind"] and loaded.modality == "vl":
+        if settings["blind"] and loaded.modality in ("vl", "dna"):
             report["blind"] = summarise(primary.name, score(loaded, pool, primary, [blinded(s) for s in test], ctx, "blind"))
         report["extra"] = {
             e.name: summarise(e.name, score(loaded, pool, e, _of_tasks(test, e), ctx, e.name))
@@ -57,7 +58,7 @@ def measure(ctx: RunContext) -> Outputs:
             splits = [Judged("test", test, rows), Judged("validation", validation, validation_rows)]
             report["deliberated"] = deliberate(ctx, loaded, pool, primary, splits)
         report["verdicts"] = pool.counts()
-    report["probes"] = probes(loaded, ctx) if settings["probes"] else {}
+    report["probes"] = probes(loaded, ctx, {row.id: row.completion for row in rows}) if settings["probes"] else {}
     _write(ctx.workdir, report, rows, test)
     more = ("deliberated.jsonl",) if "deliberated" in report else ()
     return Outputs(metrics=report["splits"]["test"]["primary"], files=("eval.json", "samples.jsonl", *more))
@@ -86,16 +87,23 @@ def score(
         for sample, generation, text, verdict in zip(chunk, done, texts, verdicts, strict=True):
             v = verdict[evaluation.verifier]
             rows.append(
-                Row(sample.id, sample.task, sample.text(), text, v.score, v.status.value, v.reason, sample.reference,
+                Row(sample.id, sample.task, shown_prompt(sample), text, v.score, v.status.value, v.reason, sample.reference,
                     len(generation.ids), generation.finished)
             )  # fmt: skip
         ctx.log(step=start + len(chunk), total=len(samples), phase=label)
     return rows
 
 
+def shown_prompt(sample: Sample) -> str:
+    """The prompt as reports print it. One that a pack marks `meta["sensitive"]` (a harmful prompt) is withheld: its category is shown."""
+    return f"{WITHHELD}: {sample.meta.get('category') or 'sensitive'}]" if sample.meta.get("sensitive") else sample.text()
+
+
 def blinded(sample: Sample) -> Sample:
-    """The same question with every image replaced by a grey one of the same size: what is left is guessing from the text."""
-    return replace(sample, media=tuple(_grey(media) for media in sample.media))
+    """The same question with every image replaced by a grey one of the same size, and every base of a DNA sequence by N: what is
+    left is guessing from the text."""
+    messages = tuple(replace(turn, content=without_dna(turn.content)) for turn in sample.messages)
+    return replace(sample, messages=messages, media=tuple(_grey(media) for media in sample.media))
 
 
 def _grey(media: Media) -> Media:
@@ -108,12 +116,17 @@ def _grey(media: Media) -> Media:
     return Media(data=buffer.getvalue())
 
 
-def probes(loaded: LoadedModel, ctx: RunContext) -> dict[str, Mapping[str, float]]:
-    """Figures of every probe the pack supplies, on the test split. A text-only model skips image probes with a note."""
-    view, found = TorchModelView(loaded, ctx.build["eval"]["batch_size"]), {}
+def probes(loaded: LoadedModel, ctx: RunContext, answers: Mapping[str, str]) -> dict[str, Mapping[str, float]]:
+    """Figures of every probe the pack supplies, on the test split. A text-only model skips image probes with a note.
+
+    Args:
+        answers: test sample id -> the completion of the primary eval.
+    """
+    request = replace(ctx.request, limit=ctx.build["eval"]["samples"])
+    view, found = TorchModelView(loaded, ctx.build["eval"]["batch_size"], request, answers), {}
     for evaluation in ctx.pack.evals().values():
         if evaluation.kind == "probe" and evaluation.probe is not None:
-            if ctx.pack.manifest.modality == "vl" and loaded.modality != "vl":
+            if evaluation.needs_vision and ctx.pack.manifest.modality == "vl" and loaded.modality != "vl":
                 continue
             ctx.log(step=0, phase=f"probe {evaluation.name}")
             found[evaluation.name] = {

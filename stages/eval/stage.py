@@ -63,7 +63,7 @@ class EvalStage:
 
     @staticmethod
     def _is_blind(settings: Mapping[str, Any], facts: ModelFacts) -> bool:
-        return bool(settings["blind"]) and facts.modality == "vl"
+        return bool(settings["blind"]) and facts.modality in ("vl", "dna")
 
 
 def _with_deliberation(plain: StagePlan, facts: ModelFacts, pack: DomainPack, build: Mapping[str, Any]) -> StagePlan:

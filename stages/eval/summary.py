@@ -12,6 +12,9 @@ from typing import Any
 from factory.contracts import Status
 from factory.stages.eval.intervals import mean_interval
 
+WITHHELD = "[withheld"
+"""How the prompt of a row begins whose real prompt must not be printed."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from factory.contracts import IMAGE, Media
+from factory.contracts import IMAGE, DataRequest, Media
 from factory.errors import ConfigError
 from factory.stages.models.codec import Encoded
 from factory.stages.models.forward import token_logprobs
@@ -17,8 +17,15 @@ from factory.stages.models.load import LoadedModel
 class TorchModelView:
     """`factory.contracts.ModelView` over a loaded transformers model; no gradients, batches of `batch_size`."""
 
-    def __init__(self, loaded: LoadedModel, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        batch_size: int = 64,
+        request: DataRequest | None = None,
+        answers: Mapping[str, str] | None = None,
+    ) -> None:
         self.loaded, self.batch_size = loaded, batch_size
+        self.request, self.answers = request or DataRequest(), answers or {}
 
     @torch.no_grad()
     def image_features(self, images: Sequence[Media]) -> np.ndarray:

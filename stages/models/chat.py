@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from factory.contracts import IMAGE, Message
 from factory.errors import DataError, ModelError
@@ -49,13 +49,24 @@ def find_template(tokenizer: Any, folder: Path | None) -> str:
     return default_template()
 
 
+class Foreign(Protocol):
+    """Reads parts of a text that are no words, such as DNA."""
+
+    pattern: str
+    """Regular expression of such a part, without groups that count."""
+
+    def ids(self, span: str) -> list[int]: ...
+
+
 class ChatTemplate:
     """Renders conversations with one template and one tokenizer."""
 
-    def __init__(self, tokenizer: Any, template: str) -> None:
-        self.tokenizer, self.template = tokenizer, template
+    def __init__(self, tokenizer: Any, template: str, foreign: Foreign | None = None) -> None:
+        self.tokenizer, self.template, self.foreign = tokenizer, template, foreign
         self.specials = tuple(sorted(tokenizer.all_special_tokens, key=len, reverse=True))
         self._special = re.compile("|".join(re.escape(token) for token in self.specials) or r"(?!)")
+        self._foreign = re.compile(foreign.pattern if foreign is not None else r"(?!)")
+        self._marked = re.compile(f"{self._foreign.pattern}|{self._special.pattern}")
         self.end_of_turn = self._find_end_of_turn()
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -86,14 +97,21 @@ class ChatTemplate:
 
     def plain_ids(self, text: str) -> list[int]:
         """Tokens of a text in which special tokens have no power: `<|im_end|>` in it is seven characters of text."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if self.foreign is None or not self._foreign.search(text):
+            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids: list[int] = []
+        done = 0
+        for hit in self._foreign.finditer(text):
+            ids += [*(self.plain_ids(text[done : hit.start()]) if hit.start() > done else ()), *self.foreign.ids(hit.group())]
+            done = hit.end()
+        return ids + (self.plain_ids(text[done:]) if done < len(text) else [])
 
     def _mark(self, text: str, literals: list[str]) -> str:
         def keep(match: re.Match[str]) -> str:
             literals.append(match.group())
             return _MARK.format(len(literals) - 1)
 
-        return self._special.sub(keep, text)
+        return self._marked.sub(keep, text)
 
     def _tokenise(self, text: str, literals: Sequence[str]) -> list[int]:
         if not literals:

@@ -17,6 +17,7 @@ import torch
 from factory.contracts import IMAGE, Media, Message
 from factory.errors import DataError
 from factory.stages.models.chat import IMAGE_PAD, VIDEO_PAD, ChatTemplate, find_template
+from factory.stages.models.dna.words import DnaReader, read_reader
 from factory.stages.models.images import encode_images
 from factory.stages.models.positions import Span, image_spans, mrope_positions
 
@@ -43,11 +44,12 @@ class Codec:
     """Tokenizer, chat template and image processor of one model."""
 
     def __init__(
-        self, tokenizer: Any, image_processor: Any | None = None, *, template: str | None = None, eos_ids: Sequence[int] = ()
-    ) -> None:
-        """`eos_ids`: further tokens that end a completion (from generation_config.json)."""
-        self.tokenizer, self.image_processor = tokenizer, image_processor
-        self.chat = ChatTemplate(tokenizer, template or find_template(tokenizer, None))
+        self, tokenizer: Any, image_processor: Any | None = None, *, template: str | None = None, eos_ids: Sequence[int] = (),
+        dna: DnaReader | None = None,
+    ) -> None:  # fmt: skip
+        """`eos_ids`: further tokens that end a completion (from generation_config.json). `dna`: reads `<dna>` spans of texts."""
+        self.tokenizer, self.image_processor, self.dna = tokenizer, image_processor, dna
+        self.chat = ChatTemplate(tokenizer, template or find_template(tokenizer, None), foreign=dna)
         vocabulary = tokenizer.get_vocab()
         self.image_id: int = vocabulary.get(IMAGE_PAD, -1)
         self.image_ids: tuple[int, ...] = (
@@ -80,7 +82,7 @@ class Codec:
         """
         start = self.prompt(messages, media)
         answer = [*self.chat.plain_ids(response), self.chat.end_of_turn]
-        return Encoded(start.ids + answer, start.loss_mask + [1] * len(answer), start.pixels, start.grid)
+        return Encoded(start.ids + answer, start.loss_mask + self._learned(answer), start.pixels, start.grid)
 
     def reply(self, message: Message, media: Sequence[Media] = ()) -> list[int]:
         """Tokens of a turn that answers the assistant's, up to the opening of its next one; see `ChatTemplate.reply_ids`.
@@ -120,13 +122,17 @@ class Codec:
                 image = self.tokenizer.convert_tokens_to_ids(["<|vision_start|>", IMAGE_PAD, "<|vision_end|>"])
                 ids, learned = ids + image, learned + [0] * 3
             words = self.chat.plain_ids(piece) if piece else []
-            ids, learned = ids + words, learned + [1] * len(words)
+            ids, learned = ids + words, learned + self._learned(words)
         if add_eos:
             ids, learned = [*ids, self.document_end], [*learned, 1]
         if learned:
             learned[0] = 0
         ids, pixels, grid, counts = self._with_images(ids, media)
         return Encoded(ids, [bit for bit, n in zip(learned, counts, strict=True) for _ in range(n)], pixels, grid)
+
+    def _learned(self, ids: Sequence[int]) -> list[int]:
+        """1 for each token that can be learned: DNA is read, never written."""
+        return [1] * len(ids) if self.dna is None else [int(not self.dna.is_dna(token)) for token in ids]
 
     def completion(self, ids: Sequence[int]) -> str:
         """Text of sampled tokens up to the first end token, without special tokens."""
@@ -195,4 +201,6 @@ def load_codec(folder: Path, *, is_vl: bool, eos_ids: Sequence[int] = ()) -> Cod
 
     tokenizer = load_tokenizer(folder)
     processor = load_image_processor(folder) if is_vl else None
-    return Codec(tokenizer, processor, template=find_template(tokenizer, folder), eos_ids=eos_ids)
+    return Codec(
+        tokenizer, processor, template=find_template(tokenizer, folder), eos_ids=eos_ids, dna=read_reader(folder, tokenizer)
+    )

@@ -17,8 +17,9 @@ import torch
 from factory.contracts import IMAGE, Media
 from factory.errors import ModelError, near_miss
 from factory.stages.models.chat import default_template
+from factory.stages.models.dna.words import DNA_SPECIAL, SPAN
 from factory.stages.models.images import channel_statistics
-from factory.stages.models.shapes import EMBEDDED, TILE_PX
+from factory.stages.models.shapes import EMBEDDED, EMBEDDED_VOCAB, TILE_PX
 from factory.stages.models.tokenizer import train_tokenizer
 
 _STATISTICS_IMAGES = 512
@@ -29,7 +30,7 @@ def make_embedded(kind: str, out_dir: Path, *, seed: int, texts: Iterable[str], 
     """Write an untrained embedded base to `out_dir`, bit for bit the same for the same arguments, and return the folder.
 
     Args:
-        kind: `embedded-text` or `embedded-vl`.
+        kind: `embedded-text`, `embedded-vl` or `embedded-dna`.
         seed: of the initial weights.
         texts: what the tokenizer is trained on (training split only).
         images: training images whose pixel mean and standard deviation the image processor will use; `embedded-vl` needs
@@ -41,7 +42,12 @@ def make_embedded(kind: str, out_dir: Path, *, seed: int, texts: Iterable[str], 
     if kind not in EMBEDDED:
         raise ModelError(f"unknown embedded base '{kind}'.{near_miss(kind, EMBEDDED)} There are {' and '.join(EMBEDDED)}.")
     out_dir.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(text.replace(IMAGE, " ") for text in texts)
+    tokenizer = train_tokenizer(SPAN.sub(" ", text.replace(IMAGE, " ")) for text in texts)
+    if kind == "embedded-dna":
+        from factory.stages.models.dna.assemble import write_small_vocabulary
+
+        tokenizer.add_special_tokens({"extra_special_tokens": list(DNA_SPECIAL)}, replace_extra_special_tokens=False)
+        write_small_vocabulary(out_dir, EMBEDDED_VOCAB)
     tokenizer.chat_template = default_template()
     if kind == "embedded-vl":
         mean, std = channel_statistics(list(islice(images, _STATISTICS_IMAGES)))
@@ -66,6 +72,10 @@ def _random_model(kind: str, seed: int, tokenizer: Any) -> Any:
         torch.manual_seed(seed)
         if kind == "embedded-text":
             model = Qwen3ForCausalLM(Qwen3Config(**settings, **ends))
+        elif kind == "embedded-dna":
+            from factory.stages.models.dna.assemble import small_model
+
+            model = small_model(settings, ends)
         else:
             settings["text_config"] |= ends
             marks = {f"{name}_token_id": token(f"<|{word}|>") for name, word in _VISION_TOKENS.items()}

@@ -57,6 +57,10 @@ def load(
         earlier = (*before, source)
     config = read_config(base)
     modality = modality_of(config, str(base))
+    if modality == "dna":
+        from factory.stages.models.dna.model import register
+
+        register()
     codec = load_codec(source, is_vl=modality == "vl", eos_ids=_end_ids(base))
     model = _merged(_full_weights(base, modality, precision), earlier)
     if modality == "vl":
@@ -129,7 +133,7 @@ def _with_new_adapter(model: Any, adapter: AdapterConfig, seed: int) -> Any:
     targets = adapter.targets if adapter.targets == "all-linear" else [name.strip() for name in adapter.targets.split(",")]
     settings = LoraConfig(
         r=adapter.rank, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=targets,
-        use_dora=adapter.kind == AdapterKind.dora, task_type="CAUSAL_LM", bias="none",
+        use_dora=adapter.kind == AdapterKind.dora, task_type="CAUSAL_LM", bias="none", **_beside_dna(model),
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -139,6 +143,13 @@ def _with_new_adapter(model: Any, adapter: AdapterConfig, seed: int) -> Any:
             raise ModelError(
                 f"adapter.targets={adapter.targets!r} does not fit this model: {err}. Use all-linear, or its module names."
             ) from err
+
+
+def _beside_dna(model: Any) -> dict[str, Any]:
+    """An adapter changes the language model only; the projection of a DNA encoder, which starts untrained, learns as a whole."""
+    if not hasattr(model, "dna_projector"):
+        return {}
+    return {"exclude_modules": r".*dna_(encoder|projector).*", "modules_to_save": ["dna_projector"]}
 
 
 def _end_ids(folder: Path) -> list[int]:

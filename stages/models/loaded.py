@@ -19,7 +19,7 @@ class LoadedModel:
     """A transformers model, or a peft model around one when `adapter` is True."""
     codec: Codec
     modality: str
-    """`text` or `vl`."""
+    """`text`, `vl` or `dna`."""
     adapter: bool
     source: Path
     """The folder it was loaded from."""

@@ -68,6 +68,8 @@ class ScorerModel(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         """[B] float32: the score of each row, read off its last real token. `inputs` as from `Codec.collate`."""
         inner = self.backbone.get_base_model() if hasattr(self.backbone, "peft_config") else self.backbone
+        if hasattr(inner, "embed_words_and_dna"):
+            inputs["inputs_embeds"] = inner.embed_words_and_dna(inputs.pop("input_ids"))
         hidden_BTH = inner.base_model(**inputs, use_cache=False).last_hidden_state
         last_B = inputs["attention_mask"].sum(dim=1) - 1
         return self.value_head(hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B])

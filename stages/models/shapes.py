@@ -15,6 +15,8 @@ EMBEDDED_VOCAB = 768
 
 TEXT_TYPES = ("qwen2", "qwen3")
 VL_TYPES = ("qwen2_5_vl", "qwen3_vl")
+DNA_TYPES = ("dna_qwen3",)
+"""Made by `dna/assemble.py`."""
 
 _DECODER: dict[str, Any] = {
     "vocab_size": EMBEDDED_VOCAB, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -44,21 +46,34 @@ EMBEDDED_VL: dict[str, Any] = {
 }  # fmt: skip
 """A Qwen3-VL of about 1.1 M parameters; a tile of 64 px becomes 8 x 8 patches and 16 image tokens."""
 
-EMBEDDED = {"embedded-text": EMBEDDED_TEXT, "embedded-vl": EMBEDDED_VL}
+EMBEDDED_DNA: dict[str, Any] = {
+    **EMBEDDED_TEXT, "model_type": "dna_qwen3", "dna_pad": 0,
+    "dna_encoder": {
+        "model_type": "esm", "vocab_size": 7, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128, "max_position_embeddings": 1026, "position_embedding_type": "rotary", "token_dropout": False,
+        "emb_layer_norm_before": True, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.06,
+        "pad_token_id": 0, "mask_token_id": 1,
+    },
+}  # fmt: skip
+"""The same decoder with an ESM encoder of about 70,000 parameters (the architecture of Nucleotide Transformer)."""
+
+EMBEDDED = {"embedded-text": EMBEDDED_TEXT, "embedded-vl": EMBEDDED_VL, "embedded-dna": EMBEDDED_DNA}
 
 TILE_PX = 64
 """Side of an image that the embedded vision-language model takes without resizing."""
 
 
 def modality_of(config: Mapping[str, Any], where: str) -> str:
-    """`text` or `vl`. Raises ModelError when the architecture is none of those the factory trains."""
+    """`text`, `vl` or `dna`. Raises ModelError when the architecture is none of those the factory trains."""
     kind = config.get("model_type")
     if kind in TEXT_TYPES:
         return "text"
     if kind in VL_TYPES:
         return "vl"
+    if kind in DNA_TYPES:
+        return "dna"
     raise ModelError(
-        f"{where}: model_type is {kind!r}; the factory trains {', '.join(TEXT_TYPES + VL_TYPES)}. "
+        f"{where}: model_type is {kind!r}; the factory trains {', '.join(TEXT_TYPES + VL_TYPES + DNA_TYPES)}. "
         "Choose a base of one of these architectures with --base."
     )
 
@@ -75,6 +90,8 @@ def num_params(config: Mapping[str, Any]) -> int:
         if "vision_config" in config:
             tower = config["vision_config"]
             total += _tower_qwen3(tower) if config["model_type"] == "qwen3_vl" else _tower_qwen2_5(tower)
+        if config.get("dna_encoder"):
+            total += _dna_params(config["dna_encoder"], config["hidden_size"])
     except KeyError as err:
         raise ModelError(f"config.json lacks {err}; parameters cannot be counted. Is it a complete transformers folder?") from err
     return total
@@ -94,6 +111,20 @@ def _decoder_params(config: Mapping[str, Any]) -> int:
     layer = attention + 3 * hidden * text["intermediate_size"] + 2 * hidden
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     return layers * layer + hidden + text["vocab_size"] * hidden * (1 if tied else 2)
+
+
+def _dna_params(encoder: Mapping[str, Any], width: int) -> int:
+    """Encoder of BERT's build (ESM is one) and the projection; learned positions, where it has them, included."""
+    hidden, inner = encoder["hidden_size"], encoder["intermediate_size"]
+    block = 4 * (hidden * hidden + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
+    is_esm = encoder["model_type"] == "esm"
+    positions = 0 if encoder.get("position_embedding_type") == "rotary" else encoder["max_position_embeddings"] * hidden
+    extra = (
+        2 * hidden * (1 + bool(encoder.get("emb_layer_norm_before")))
+        if is_esm
+        else 2 * hidden + encoder.get("type_vocab_size", 2) * hidden
+    )
+    return encoder["vocab_size"] * hidden + positions + encoder["num_hidden_layers"] * block + extra + hidden * width + width
 
 
 def _patch_volume(tower: Mapping[str, Any]) -> int:

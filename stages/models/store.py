@@ -15,7 +15,7 @@ SIDECARS = (
     "tokenizer.model",
     "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "video_preprocessor_config.json",
     "processor_config.json",
-    "generation_config.json",
+    "generation_config.json", "dna_tokenizer.json",
 )  # fmt: skip
 """Files that travel with the weights unchanged."""
 

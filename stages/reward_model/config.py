@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from factory.config.schema import TrainStageConfig
 
@@ -14,6 +15,8 @@ class RewardModelConfig(TrainStageConfig):
     kind: str = "reward_model"
     pairs_from: str = ""
     """Empty: the pack's own pairs. Else an earlier stage that makes pairs (`select`), or a file of pairs (ours, or TRL's preference form)."""
+    pack: dict[str, Any] = field(default_factory=dict)
+    """Options of the pack for this stage's own pairs, laid over the build's `pack.*`: a cost and a reward model of one build may ask for other pairs."""
     pairs: int = 3000
     """Pairs that are read, held-out ones included. Fewer in the source: all of them."""
     epochs: int = 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from factory.stages.reward_model.objective import ScoreObjective, safety_signs
 
 log = logging.getLogger(__name__)
 
-FOLDER, FIGURES_FILE = "scorer", "held_out.json"
+FOLDER, FIGURES_FILE, LABELLED_FILE = "scorer", "held_out.json", "labelled.jsonl"
 
 
 def train(config: RewardModelConfig, ctx: RunContext) -> Outputs:
@@ -37,7 +38,8 @@ def train(config: RewardModelConfig, ctx: RunContext) -> Outputs:
         TrainingError: loss or gradient not finite.
     """
     loss = LOSSES[config.objective]
-    pairs = read_pairs(config.pairs_from, ctx, limit=config.pairs)
+    asked = replace(ctx, request=replace(ctx.request, options={**ctx.request.options, **config.pack}))
+    pairs = read_pairs(config.pairs_from, asked, limit=config.pairs)
     if len(pairs) < config.pairs:
         log.warning("%d pairs found, %d asked for; all of them are used", len(pairs), config.pairs)
     training, held_out = split_pairs(pairs, config.holdout)
@@ -67,7 +69,22 @@ def train(config: RewardModelConfig, ctx: RunContext) -> Outputs:
     if held_out:
         scores = _batches(held_out, learner, config).measure(lambda batch: _score(learner, batch), config.batch_size)
         metrics["held_out"] = held_out_figures(scores, better_is=loss.better_is, signs=held_signs)
+    if learner.is_main:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(held_out, by_safety=loss.needs_labels))
+        (ctx.workdir / LABELLED_FILE).write_text("".join(lines), encoding="utf-8")
     return _save(learner, ctx, metrics)
+
+
+def labelled(pairs: Sequence[Pair], *, by_safety: bool) -> Iterator[dict[str, Any]]:
+    """The responses of pairs that were not trained on, as `judges.NAME.calibration` reads them.
+
+    Args:
+        by_safety: right is what the pair calls safe (for a cost model); else the preferred response is right.
+    """
+    for pair in pairs:
+        for side in ("chosen", "rejected"):
+            label = bool(pair.meta[f"{side}_safe"]) if by_safety else side == "chosen"
+            yield {"sample": pair.sample.to_json(), "completion": getattr(pair, side), "label": label}
 
 
 def _batches(pairs: Sequence[Pair], learner: Learner, config: RewardModelConfig) -> PairBatches:
@@ -89,4 +106,4 @@ def _save(learner: Learner, ctx: RunContext, metrics: dict[str, Any]) -> Outputs
         text = json.dumps(metrics.get("held_out", {"pairs": 0}), indent=2)
         (ctx.workdir / FIGURES_FILE).write_text(text + "\n", encoding="utf-8")
     learner.drop_checkpoints()
-    return Outputs(model=None, metrics=metrics, files=(FOLDER, FIGURES_FILE, "metrics.jsonl"))
+    return Outputs(model=None, metrics=metrics, files=(FOLDER, FIGURES_FILE, LABELLED_FILE, "metrics.jsonl"))

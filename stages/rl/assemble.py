@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from factory.contracts import RunContext
 from factory.rewards.judges.pool import scoring_pool
-from factory.rewards.judges.settings import build_mixture
+from factory.rewards.judges.settings import build_mixture, with_stage_paths
 from factory.rewards.watch import make_watch
 from factory.stages.learner import Learner
 from factory.stages.models.load import load
@@ -45,7 +45,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation)
     sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
     try:
-        with scoring_pool(ctx.domain, ctx.build, mixture, workdir=ctx.workdir) as pool:
+        with scoring_pool(ctx.domain, with_stage_paths(ctx.build, ctx.inputs), mixture, workdir=ctx.workdir) as pool:
             collector = Collector(
                 learner=learner, engine=engine, pool=pool, mixture=mixture, chosen=chosen, reference=reference,
                 sampling=sampling, seed=ctx.seed, context=learner.max_context,

@@ -51,7 +51,7 @@ class RlStage:
             )
         check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
         with told_of(name):
-            notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build))
+            notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build, known=pack.verifiers()))
         read_settings(build.get("watch") or {})
         prompt_tokens = PROMPT_TOKENS + facts.tokens_per_image
         if prompt_tokens + config.max_new_tokens > facts.context:

@@ -6,7 +6,7 @@ from factory.testing import parametrize_with_pack_checks
 NAMES = [entry.name for entry in pack_entries() if entry.origin == "built-in"]
 
 
-@parametrize_with_pack_checks(*NAMES)
+@parametrize_with_pack_checks(*NAMES, slow=True)
 def test_pack(pack, check):
     check(pack)
 

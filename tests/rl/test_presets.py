@@ -32,7 +32,8 @@ PACK = SimpleNamespace(
         intended_use="tests",
         not_for="else",
         tasks={"t": {"verifiers": {"exact": 1.0, "format": 0.1}, "gate": None, "title": "T"}},
-    )
+    ),
+    verifiers=lambda: {"exact": None, "format": None},
 )
 BUILD = {"precision": "fp32", "mixture": {}, "launch": {"processes": 1, "zero_stage": -1}}
 
@@ -137,11 +138,9 @@ def test_a_required_setting_is_asked_for(monkeypatch):
 
     record = Piece("loss", "needs_tau", NeedsTau, "f", "a paper that does not say", frozenset())
     monkeypatch.setitem(entered(), "loss.needs_tau", record)
-    pieces.cache_clear()
     with pytest.raises(ConfigError, match=r"pieces\.loss\.needs_tau needs tau: no source gives a value"):
         plan(pieces={"loss": "needs_tau"})
     monkeypatch.undo()
-    pieces.cache_clear()
 
 
 def test_zero_3_cannot_generate_in_process():
@@ -182,7 +181,7 @@ def test_plan_counts_what_hooks_generate_and_what_papo_recomputes():
 
 
 def test_a_pack_without_samples_is_refused():
-    pack = SimpleNamespace(manifest=replace(PACK.manifest, provides=("corpus",)))
+    pack = SimpleNamespace(manifest=replace(PACK.manifest, provides=("corpus",)), verifiers=PACK.verifiers)
     with pytest.raises(ConfigError, match="provides no samples"):
         STAGE.plan("rl", RlConfig(), FACTS, pack, BUILD)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from factory.contracts import Message, Sample, Status, Verdict
 from factory.rewards.bridges.bridge import answer_in
+from factory.rewards.formats import parse
 from factory.rewards.judges.prompt import UnparsableVerdict, ask, read_verdict
 from factory.rewards.judges.settings import JudgeSettings
 
@@ -77,8 +79,8 @@ class Judge:
         """Changes with every setting that can change a score, and with the curve."""
         settings = self.settings
         told = [settings.kind, settings.url, settings.model, settings.path, settings.criterion, settings.scale, settings.show_reference,
-                settings.shape, settings.max_chars, settings.max_new_tokens, settings.against, settings.version,
-                self.curve.threshold, self.curve.centre, self.curve.width]  # fmt: skip
+                settings.shape, settings.block, settings.stock, settings.stock_cap, settings.max_chars, settings.max_new_tokens,
+                settings.against, settings.version, self.curve.threshold, self.curve.centre, self.curve.width]  # fmt: skip
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def with_curve(self, curve: Curve) -> Judge:
@@ -87,7 +89,7 @@ class Judge:
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """The verdict. Never raises for what a model does or says."""
-        answer, fault = answer_in(completion, self.settings.shape or "whole")
+        answer, fault = self._judged_part(completion)
         if answer is None:
             return Verdict(0.0, Status.unparsable, fault)
         if not any(letter.isalnum() for letter in answer):
@@ -101,8 +103,18 @@ class Judge:
             return Verdict(0.0, Status.error, f"unparsable judge output: {err}")
         except JudgeFailed as err:
             return Verdict(0.0, Status.error, f"judge: {err}")
+        if self.settings.stock and score > self.settings.stock_cap and re.search(self.settings.stock, answer, re.IGNORECASE):
+            score, told = self.settings.stock_cap, f"{told}, capped at {self.settings.stock_cap:g} for a stock phrase"
         is_right = score >= self.curve.threshold
         return Verdict(score, Status.ok if is_right else Status.wrong, f"{told}; right from {self.curve.threshold:.2f}")
+
+    def _judged_part(self, completion: str) -> tuple[str | None, str]:
+        """(the text to be judged, why there is none)."""
+        if not self.settings.block:
+            return answer_in(completion, self.settings.shape or "whole")
+        parsed = parse(completion, self.settings.shape)
+        text = parsed.extras.get(f"<{self.settings.block}>", "")
+        return (text, "") if text else (None, f"no <{self.settings.block}>: {parsed.reason}")
 
     def raw(self, completion: str, sample: Sample) -> float:
         """The score before the curve: a grade in [0, 1] of a generative judge, any number of a scalar one.

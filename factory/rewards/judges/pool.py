@@ -14,11 +14,9 @@ from factory.contracts import Sample, Verdict
 from factory.errors import ConfigError
 from factory.rewards.judges.agreement import Agreement
 from factory.rewards.judges.calibrate import admitted, cached, read_labelled
-from factory.rewards.judges.endpoint import Endpoint
 from factory.rewards.judges.judge import Judge
-from factory.rewards.judges.local import LocalScorer, LocalText
+from factory.rewards.judges.kinds import open_backend
 from factory.rewards.judges.panel import JudgePanel
-from factory.rewards.judges.recorded import Recorded
 from factory.rewards.judges.settings import JudgeSettings, read_judges
 from factory.rewards.mixture import NOT_COUNTED, Mixture
 from factory.rewards.pool import VerifierPool
@@ -110,12 +108,8 @@ class JudgedPool:
 
 
 def open_judge(name: str, settings: JudgeSettings) -> Judge:
-    """A judge without its curve. Raises ConfigError or DataError when its source cannot be used."""
-    backends: Mapping[str, Any] = {
-        "endpoint": lambda: Endpoint(name, settings), "local": lambda: LocalText(settings), "scalar": lambda: LocalScorer(settings),
-        "recorded": lambda: Recorded(settings.path),
-    }  # fmt: skip
-    return Judge(name, settings, backends[settings.kind]())
+    """A judge without its curve. Raises ConfigError or DataError when its source cannot be used, PluginError of an installed kind."""
+    return Judge(name, settings, open_backend(name, settings))
 
 
 def calibrated(judge: Judge, *, counts: bool, folder: Path | None) -> Judge:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from factory.errors import ConfigError, near_miss
 from factory.rewards.formats import shape_named
+from factory.rewards.judges.kinds import OWN, kinds
 from factory.rewards.mixture import Mixture
 
-KINDS = ("endpoint", "local", "scalar", "recorded")
+STAGE_PATH = "stage:"
+"""How a judge's path begins that lies in an earlier stage of the same build."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class JudgeSettings:
 
     kind: str
     """`endpoint`: an OpenAI-compatible server (vLLM serve); `local`: a generative model folder; `scalar`: the `scorer` folder of a
-    reward_model stage; `recorded`: a JSONL of past scores."""
+    reward_model stage; `recorded`: a JSONL of past scores; or a kind that an installed package adds (see `kinds.py`)."""
     url: str = ""
     """endpoint: base address, e.g. http://localhost:8000/v1. Loopback and private addresses need no --online; all others do."""
     model: str = ""
@@ -36,7 +40,8 @@ class JudgeSettings:
     api_key_env: str = ""
     """endpoint: environment variable that holds the key. Keys never stand in a config."""
     path: str = ""
-    """local, scalar: model folder. recorded: JSONL of {sample, completion, score}."""
+    """local, scalar: model folder. recorded: JSONL of {sample, completion, score}. `stage:NAME/scorer` is the folder of an earlier
+    stage of the same build, which the stage that asks the judge must name in its `reads`."""
     criterion: str = "The answer is correct, and it answers the question."
     """endpoint, local: what an answer is graded for."""
     scale: int = 10
@@ -45,6 +50,11 @@ class JudgeSettings:
     """endpoint, local: the judge also reads the sample's reference."""
     shape: str = ""
     """Output shape whose answer part alone is judged; empty: the whole completion."""
+    block: str = ""
+    """A further block of that shape which alone is judged instead of the answer: `extension` of `timemaster`."""
+    stock: str = ""
+    """Regular expression of phrases that fit everything; a text that holds one scores at most `stock_cap` (TimeMaster: 0.4)."""
+    stock_cap: float = 0.4
     max_chars: int = 8000
     """endpoint, local: characters of any text that the judge is shown; the middle of longer ones is cut."""
     max_new_tokens: int = 512
@@ -77,13 +87,38 @@ class JudgeSettings:
 
 
 _COUNTS = ("scale", "max_chars", "max_new_tokens", "concurrency")
-_SHARES = ("weight_cap", "min_agreement", "max_flip_rate", "max_error_rate")
+_SHARES = ("stock_cap", "weight_cap", "min_agreement", "max_flip_rate", "max_error_rate")
 
 
 def read_judges(build: Mapping[str, Any]) -> dict[str, JudgeSettings]:
     """The judges of a build. Raises ConfigError naming the key and the remedy."""
     listed = build.get("judges") or {}
     return {name: _settings(name, row, online=bool(build.get("online"))) for name, row in listed.items()}
+
+
+def with_stage_paths(build: Mapping[str, Any], inputs: Mapping[str, Path]) -> Mapping[str, Any]:
+    """The build with every judge's `stage:NAME/FILE` (in `path` and `calibration`) as the path of that file of an earlier stage.
+
+    Args:
+        inputs: folders of the stages that the running stage names in its `reads`.
+
+    Raises:
+        ConfigError: a judge names a stage that is not read here.
+    """
+    found: dict[str, Any] = {}
+    for name, row in (build.get("judges") or {}).items():
+        found[name] = dict(row)
+        for key in ("path", "calibration"):
+            text = str(row.get(key) or "")
+            if not text.startswith(STAGE_PATH):
+                continue
+            stage, _, inside = text.removeprefix(STAGE_PATH).partition("/")
+            if stage not in inputs:
+                raise ConfigError(
+                    f"judges.{name}.{key} is '{text}', but this stage does not read '{stage}'. Add it to the stage's `reads`."
+                )
+            found[name][key] = str(Path(inputs[stage]) / inside)
+    return {**build, "judges": found} if found else build
 
 
 def caps(judges: Mapping[str, JudgeSettings]) -> dict[str, float]:
@@ -111,7 +146,7 @@ def is_local(url: str) -> bool:
 def _settings(name: str, row: Any, *, online: bool) -> JudgeSettings:
     where = f"judges.{name}"
     if not isinstance(row, Mapping):
-        raise ConfigError(f"{where} must be a mapping of settings, got {row!r}. Begin with {where}.kind={KINDS[0]}.")
+        raise ConfigError(f"{where} must be a mapping of settings, got {row!r}. Begin with {where}.kind={OWN[0]}.")
     known = {one.name: one for one in fields(JudgeSettings)}
     for key, value in row.items():
         if key not in known:
@@ -119,9 +154,9 @@ def _settings(name: str, row: Any, *, online: bool) -> JudgeSettings:
                 f"{where}.{key} is no setting of a judge.{near_miss(str(key), known)} Settings: {', '.join(known)}."
             )
         _check_type(f"{where}.{key}", value, str(known[key].type))
-    if row.get("kind") not in KINDS:
+    if row.get("kind") not in OWN and row.get("kind") not in kinds():
         raise ConfigError(
-            f"{where}.kind is {row.get('kind')!r}.{near_miss(str(row.get('kind')), KINDS)} Use one of: {', '.join(KINDS)}."
+            f"{where}.kind is {row.get('kind')!r}.{near_miss(str(row.get('kind')), kinds())} Use one of: {', '.join(kinds())}."
         )
     made = JudgeSettings(**row)
     _check_ranges(where, made)
@@ -142,6 +177,14 @@ def _check_ranges(where: str, made: JudgeSettings) -> None:
     for key in _SHARES:
         if not 0 <= getattr(made, key) <= 1:
             raise ConfigError(f"{where}.{key} is {getattr(made, key)}; it must be between 0 and 1.")
+    try:
+        re.compile(made.stock)
+    except re.error as err:
+        raise ConfigError(f"{where}.stock is no regular expression: {err}. Mend {made.stock!r}.") from err
+    if made.block and f"<{made.block}>" not in {opening for opening, _ in shape_named(made.shape or "whole").extras}:
+        raise ConfigError(
+            f"{where}.block is {made.block!r}, which is no further block of the shape {made.shape or 'whole'!r}. Set {where}.shape too."
+        )
     if made.min_agreement <= 0.5:
         raise ConfigError(f"{where}.min_agreement is {made.min_agreement}; a coin agrees half the time. Ask for more than 0.5.")
     if not 0 < made.timeout_s < math.inf:
@@ -155,6 +198,10 @@ def _check_ranges(where: str, made: JudgeSettings) -> None:
 
 
 def _check_source(where: str, made: JudgeSettings, *, online: bool) -> None:
+    if made.kind not in OWN:
+        if made.url and not online and not is_local(made.url):
+            raise _leaves_the_building(where, made)
+        return
     if made.kind != "endpoint":
         if not made.path:
             raise ConfigError(f"{where}.path is empty; a judge of kind {made.kind} reads it. Give a {_what(made.kind)}.")
@@ -169,10 +216,14 @@ def _check_source(where: str, made: JudgeSettings, *, online: bool) -> None:
     if not made.model:
         raise ConfigError(f"{where}.model is empty; name the model that {made.url} serves.")
     if not online and not is_local(made.url):
-        raise ConfigError(
-            f"{where}.url is {made.url}, which is not a local address: prompts and completions would leave the building. "
-            "Serve the judge locally, or allow the network with --online."
-        )
+        raise _leaves_the_building(where, made)
+
+
+def _leaves_the_building(where: str, made: JudgeSettings) -> ConfigError:
+    return ConfigError(
+        f"{where}.url is {made.url}, which is not a local address: prompts and completions would leave the building. "
+        "Serve the judge locally, or allow the network with --online."
+    )
 
 
 def _what(kind: str) -> str:

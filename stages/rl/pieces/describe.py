@@ -10,13 +10,19 @@ from functools import cache
 from typing import Any
 
 from factory.errors import ConfigError, near_miss
-from factory.stages.rl.pieces.catalogue import pieces, settings_text
+from factory.stages.rl.pieces.catalogue import find, installed_names, pieces, settings_text
 from factory.stages.rl.pieces.needs import NEEDS
 from factory.stages.rl.pieces.piece import Piece
 
 
 def find_by_key(key: str) -> Piece:
-    """The piece `slot.name`, or the only one of that name. Raises ConfigError: unknown, or a name that several slots have."""
+    """The piece `slot.name`, or the only one of that name (of an installed one the whole key is needed).
+
+    Raises ConfigError: unknown, or a name that several slots have; PluginError: an installed piece is broken.
+    """
+    slot, _, name = key.partition(".")
+    if name in installed_names(slot) and key not in pieces():
+        return find(slot, name)
     known = pieces()
     found = [piece for piece in known.values() if key in (piece.key, piece.name)]
     if len(found) > 1:

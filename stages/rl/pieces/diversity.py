@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.pieces.answer_text import canonical_answer, check_shape
-from factory.stages.rl.pieces.parts import check_part, part_score
+from factory.stages.rl.pieces.parts import check_part, check_tasks, is_routed, part_score
 from factory.stages.rl.pieces.piece import piece
 from factory.stages.rl.rollouts import Group, Rollout
 
@@ -35,6 +35,8 @@ class Diversity:
     """Most that is taken off, as a share."""
     part: str = ""
     """Verifier whose share of the value is discounted (AlphaDrive: the F1, not the format); empty: the whole value."""
+    tasks: list[str] = field(default_factory=list)
+    """Only these tasks are discounted, and only they need the part; empty: all."""
     shape: str = "think_answer"
     """How the answer is marked, a name of factory/rewards/formats.py; a format's field `answer` goes first."""
 
@@ -44,13 +46,16 @@ class Diversity:
             raise ValueError("cap must be in (0, 1] and part a verifier.")
 
     def check_mixture(self, mixture: Mixture) -> Sequence[str]:
-        """No notes. Raises ConfigError when a task does not have the verifier."""
+        """No notes. Raises ConfigError for an unknown task, or when a task does not have the verifier."""
+        check_tasks(self.key, self.tasks, mixture)
         if self.part:
-            check_part(self.key, "part", self.part, mixture)
+            check_part(self.key, "part", self.part, mixture, self.tasks)
         return ()
 
     def apply(self, ctx: StepContext, group: Group) -> None:
         """Add 0 or less to every rollout that is not masked."""
+        if not is_routed(group, self.tasks):
+            return
         live = group.live()
         factors = diversity_factors([canonical_answer(rollout, group.sample, self.shape) for rollout in live], self.cap)
         for rollout, factor in zip(live, factors, strict=True):

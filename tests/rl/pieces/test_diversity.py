@@ -1,5 +1,7 @@
 """AlphaDrive's diversity factor."""
 
+import dataclasses
+
 import pytest
 import scored
 from hypothesis import given
@@ -61,3 +63,17 @@ def test_the_plan_checks_the_part():
         Diversity(part="f1").check_mixture(scored.mixture())
     with pytest.raises(ValueError, match="cap"):
         Diversity(cap=0.0)
+
+
+def test_other_tasks_keep_their_reward_and_need_no_part():
+    mix = scored.mixture({"exact": 1.0})
+    made = scored.group([saying("a", 1.0)] * 4, mix)
+    task = made.sample.task
+    Diversity(tasks=[task]).apply(scored.context(mix=mix), made)
+    assert made.scores() == pytest.approx([0.8] * 4)
+    other = scored.group([saying("a", 1.0)] * 4, mix)
+    other.sample = dataclasses.replace(other.sample, task="other")
+    Diversity(tasks=[task]).apply(scored.context(mix=mix), other)
+    assert other.scores() == [1.0] * 4
+    with pytest.raises(ConfigError, match="no task 'nowhere'"):
+        Diversity(tasks=["nowhere"]).check_mixture(mix)
