@@ -68,8 +68,12 @@ def tree_hash(files: Iterable[FileEntry]) -> str:
     return sha256_json([[file.path, file.sha256] for file in sorted(files)])
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never half."""
+def write_atomic(path: Path, content: str | bytes, *, is_new: bool = False) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never half.
+
+    Args:
+        is_new: raise FileExistsError when the file exists, also when another machine writes it at the same moment.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -79,23 +83,45 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        temporary.replace(path)
+        if is_new:
+            give_new_name(temporary, path)
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def give_new_name(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, which must be free (FileExistsError).
+
+    A hard link is the one call that creates a complete file under a name that must be free, on network disks too.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A disk without hard links (exFAT, some FUSE): the lock that callers hold has to do.
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.replace(path)
+        return
+    temporary.unlink()
+
+
+def write_json(path: Path, value: Any, *, is_new: bool = False) -> None:
     """`write_atomic` of indented JSON; refuses NaN."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(path, text, is_new=is_new)
 
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises RegistryError naming the file when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise RegistryError(f"{path}: cannot be read: {err}. Restore it from a backup, or build the run again.") from err
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from typing import Any
 from factory.errors import RegistryError, near_miss
 from factory.registry.files import entries, read_json, tree_hash, write_json
 from factory.registry.index import Index
-from factory.registry.records import ModelRecord
+from factory.registry.locks import LocksRefused, locked, writing
+from factory.registry.records import ModelRecord, read_record
 from factory.registry.store import Problem, Store
 
+log = logging.getLogger(__name__)
 CHAIN = "adapter_chain.json"
 """File of an adapter folder that names its base and earlier adapters (written by factory.stages.models)."""
 ADAPTER_CONFIG = "adapter_config.json"
 """File of peft, which also names the base."""
+_ID = re.compile(r"-v[0-9]+$")
 _TIMELESS = ("created", "version", "run")
 """Fields that may differ between two registrations of the same model."""
 
@@ -48,18 +51,56 @@ class Registry:
             )
         kept = base_in_place.resolve() if base_in_place is not None else None
         record = replace(record, base={**record.base, "path": str(kept)}) if kept is not None else record
-        artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
-        with self._locked():
-            same_name = [known for known in self._records() if known.name == record.name]
-            wanted = _comparable(replace(record, artifacts=artifacts))
-            for known in same_name:
-                if _comparable(known) == wanted:
-                    return known
-            version = 1 + max((known.version for known in same_name), default=0)
-            stored = replace(record, artifacts=artifacts, version=version)
-            write_json(self.root / "manifests" / f"{stored.id}.json", stored.to_json())
-        self.index.refresh()
+        with self.writing():
+            artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
+            stored = self.enter(replace(record, artifacts=artifacts, version=0))
+        self.refresh()
         return stored
+
+    def enter(self, record: ModelRecord) -> ModelRecord:
+        """Write the manifest of a model whose objects are stored; call it inside `writing`.
+
+        `record.version` is kept where it is above 0 and free, else the model becomes the next version of its name. A model
+        that is here already, under any version, gives back that record.
+        """
+        with self._choosing():
+            taken: set[int] = set()
+            for path in self._manifests_of(record.name):
+                taken.add(int(path.stem.rpartition("-v")[2]))
+                try:
+                    known = read_record(path)
+                except RegistryError as err:
+                    log.warning("%s Its version number stays taken.", err)
+                    continue
+                if _comparable(known) == _comparable(record):
+                    return known
+            version = record.version
+            while True:
+                if version < 1 or version in taken:
+                    version = 1 + max(taken, default=0)
+                stored = replace(record, version=version)
+                try:
+                    write_json(self.root / "manifests" / f"{stored.id}.json", stored.to_json(), is_new=True)
+                    return stored
+                except FileExistsError:  # another machine, which this lock does not reach, was faster
+                    taken.add(version)
+
+    def refresh(self) -> None:
+        """Bring the index up to date; what stands in its way is logged, because the next reader meets it again."""
+        try:
+            self.index.refresh()
+        except RegistryError as err:
+            log.warning("%s", err)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Held while objects and their manifest are written: `gc` and `repair` wait for the end."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(writing(self.root))
+            except LocksRefused as err:
+                log.warning("%s Writing goes on without; run no gc meanwhile.", err)
+            yield
 
     def _store_model(self, model_dir: Path, base_in_place: Path | None) -> dict[str, str]:
         """Objects of a model: one folder, or an adapter with its base and earlier adapters, linked to each other by hash."""
@@ -100,13 +141,16 @@ class Registry:
     def show(self, name: str) -> ModelRecord:
         """The record of an id, or the newest version of a name. Raises RegistryError with a near miss."""
         path = self.root / "manifests" / f"{name}.json"
-        if path.is_file():
-            return ModelRecord.from_json(read_json(path), str(path))
-        records = list(self._records())
-        versions = [record for record in records if record.name == name]
-        if versions:
-            return max(versions, key=lambda record: record.version)
-        known = sorted({record.id for record in records} | {record.name for record in records})
+        if not {"/", "\0"} & set(name) and path.is_file():
+            return read_record(path)
+        # The newest first; one that gc removes between listing and reading leaves an older one.
+        for path in reversed(self._manifests_of(name)):
+            try:
+                return read_record(path)
+            except RegistryError:
+                if path.exists():
+                    raise
+        known = sorted({path.stem for path in self.manifest_paths()} | {_ID.sub("", path.stem) for path in self.manifest_paths()})
         raise RegistryError(
             f"no model '{name}' in {self.root}.{near_miss(name, known)} `factory models list` shows what there is."
         )
@@ -118,22 +162,28 @@ class Registry:
 
     def verify(self, name: str | None = None) -> list[Problem]:
         """Hash again everything that one model (or every model) needs; an empty list means intact."""
-        problems: list[Problem] = []
-        records: list[ModelRecord] = []
-        if name is not None:
-            records.append(self.show(name))
-        else:
-            for path in self._manifest_paths():
-                try:
-                    records.append(ModelRecord.from_json(read_json(path), str(path)))
-                except RegistryError as err:
-                    problems.append(Problem(f"manifests/{path.name}", str(err)))
+        records, problems = ([self.show(name)], []) if name is not None else self._readable()
         for digest in sorted({digest for record in records for digest in record.artifacts.values()}):
-            problems += self.store.verify(digest)
+            found = self.store.verify(digest)
+            users = [record for record in records if digest in record.artifacts.values()]
+            # A model that gc removed meanwhile needs its files no more.
+            if found and any((self.root / "manifests" / f"{user.id}.json").exists() for user in users):
+                problems += found
         in_place = {(record.base["path"], record.base["hash"]) for record in records if "path" in record.base}
         for path, digest in sorted(in_place):
             problems += _verify_in_place(Path(path), digest)
         return problems
+
+    def _readable(self) -> tuple[list[ModelRecord], list[Problem]]:
+        """All records, and the manifests that hold none."""
+        records, problems = [], []
+        for path in self.manifest_paths():
+            try:
+                records.append(read_record(path))
+            except RegistryError as err:
+                if path.exists():
+                    problems.append(Problem(f"manifests/{path.name}", str(err)))
+        return records, problems
 
     def compare(self, first: str, second: str) -> dict[str, Any]:
         """Two models side by side: measured values of the kept stages, and every setting, version and input that differs."""
@@ -148,23 +198,33 @@ class Registry:
             "base": differences(a.base, b.base),
         }
 
-    def _manifest_paths(self) -> list[Path]:
+    def manifest_paths(self) -> list[Path]:
+        """The file of every model, sorted."""
         return sorted((self.root / "manifests").glob("*.json"))
 
-    def _records(self) -> Iterator[ModelRecord]:
-        for path in self._manifest_paths():
-            yield ModelRecord.from_json(read_json(path), str(path))
+    def _manifests_of(self, name: str) -> list[Path]:
+        """The files of one name's versions, oldest first."""
+        wanted = re.compile(rf"{re.escape(name)}-v([0-9]{{1,18}})\.json")
+        found = [(int(hit[1]), path) for path in self.manifest_paths() if (hit := wanted.fullmatch(path.name))]
+        return [path for _, path in sorted(found)]
+
+    def records(self) -> list[ModelRecord]:
+        """Every model, by id. Raises RegistryError at a manifest that cannot be read."""
+        records, problems = self._readable()
+        if problems:
+            raise RegistryError(f"{problems[0].what} `factory models repair` moves it aside.")
+        return records
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _choosing(self) -> Iterator[None]:
         """Only one process chooses a version number at a time."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.root / ".lock"))
+            except LocksRefused as err:
+                # The manifest is created under a name that must be free, which no lock is needed for.
+                log.debug("%s", err)
             yield
-        finally:
-            os.close(handle)
 
 
 def _verify_in_place(folder: Path, digest: str) -> list[Problem]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from factory.errors import RegistryError
+from factory.registry.files import read_json
 
 FORMAT = 1
 """Version of this layout."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """Names of models and runs; they become file names."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""Hash of an object; it becomes a folder name."""
+_ROLE = re.compile(r"model|base|adapter-[0-9]{1,4}")
+_TEXTS = ("name", "domain", "stage", "licence", "intended_use", "not_for", "run", "created")
+_WHOLE = (("version", 0, 10**9), ("seed", -(2**63), 2**63))
+_MAPPINGS = ("base", "artifacts", "config", "versions", "data", "evals")
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,10 @@ class ModelRecord:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any], where: str) -> ModelRecord:
+    def from_json(cls, row: Any, where: str) -> ModelRecord:
         """Inverse of `to_json`. Raises RegistryError naming the file and the key."""
+        if not isinstance(row, dict):
+            raise RegistryError(f"{where}: is no manifest: it holds no JSON object. Restore it from a backup.")
         if row.get("format") != FORMAT:
             raise RegistryError(
                 f"{where}: has format {row.get('format')!r}, this factory reads {FORMAT}. Use the factory that wrote it."
@@ -86,5 +97,71 @@ class ModelRecord:
         wrong = sorted(known.symmetric_difference(row))
         if wrong:
             raise RegistryError(f"{where}: keys missing or unknown: {', '.join(wrong)}. Restore it from a backup.")
+        try:
+            json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as err:
+            raise RegistryError(f"{where}: holds what cannot be written again: {err}. Restore it from a backup.") from err
+        wrong = _wrong_values(row)
+        if wrong:
+            raise RegistryError(f"{where}: unusable value of {', '.join(wrong)}. Restore it from a backup.")
         steps = tuple(LineageStep(**step) for step in row["lineage"])
-        return cls(**{**row, "lineage": steps, "notes": tuple(row["notes"])})
+        try:
+            return cls(**{**row, "lineage": steps, "notes": tuple(row["notes"])})
+        except RegistryError as err:
+            raise RegistryError(f"{where}: {err}") from err
+
+
+def _wrong_values(row: Mapping[str, Any]) -> list[str]:
+    """Keys whose values are not what readers rely on; hashes and roles become names of files."""
+    wrong = [key for key in _TEXTS if not isinstance(row[key], str)]
+    wrong += [key for key, low, high in _WHOLE if type(row[key]) is not int or not low <= row[key] < high]
+    wrong += [key for key in _MAPPINGS if not isinstance(row[key], dict)]
+    if not isinstance(row["notes"], list) or not all(isinstance(note, str) for note in row["notes"]):
+        wrong.append("notes")
+    if not isinstance(row["lineage"], list) or not all(map(_is_step, row["lineage"])):
+        wrong.append("lineage")
+    if isinstance(row["artifacts"], dict):
+        wrong += [
+            f"artifacts.{role}"
+            for role, digest in row["artifacts"].items()
+            if not _ROLE.fullmatch(role) or not isinstance(digest, str) or not DIGEST.fullmatch(digest)
+        ]
+    if isinstance(row["evals"], dict):
+        wrong += [f"evals.{stage}" for stage, splits in row["evals"].items() if not _is_measured(splits)]
+    if isinstance(row["base"], dict):
+        named = ("ref", "hash", "path", "licence", "hub_id", "revision")
+        wrong += [f"base.{key}" for key in named if not isinstance(row["base"].get(key), str | None)]
+        if "path" in row["base"] and not (row["base"]["path"] and row["base"].get("hash")):
+            wrong.append("base.path (needs base.hash)")
+    return wrong
+
+
+def _is_step(step: Any) -> bool:
+    names = {part.name for part in fields(LineageStep)}
+    if not isinstance(step, dict) or set(step) != names:
+        return False
+    return all(isinstance(value, str) or (key == "start" and value is None) for key, value in step.items())
+
+
+def _is_measured(splits: Any) -> bool:
+    def is_number(value: Any) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**62)
+
+    def is_figure(figures: Any) -> bool:
+        if figures is None:
+            return True
+        if not isinstance(figures, dict) or not isinstance(figures.get("name"), str | None):
+            return False
+        pair = figures.get("ci")
+        is_pair = pair is None or (isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)))
+        return is_pair and is_number(figures.get("value")) and is_number(figures.get("n"))
+
+    return isinstance(splits, dict) and all(map(is_figure, splits.values()))
+
+
+def read_record(path: Path) -> ModelRecord:
+    """The record in a manifest file. Raises RegistryError when it cannot be read, or when the file is named after another."""
+    record = ModelRecord.from_json(read_json(path), str(path))
+    if path.stem != record.id:
+        raise RegistryError(f"{path}: holds the record of {record.id}. Give the file the name {record.id}.json.")
+    return record

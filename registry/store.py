@@ -14,14 +14,28 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from factory.errors import RegistryError
-from factory.registry.files import FileEntry, entries, read_json, rename_folder, sha256_file, tree_hash, walk, write_json
+from factory.registry.files import (
+    FileEntry,
+    entries,
+    read_json,
+    sha256_file,
+    sync_folder,
+    sync_tree,
+    tree_hash,
+    walk,
+    write_json,
+)
+from factory.registry.locks import LocksRefused, locked
 
 log = logging.getLogger(__name__)
+ADDING, TAKING, GONE = ".adding-", ".taking-", ".gone-"
+"""How folders begin that a writer fills, that an archive is unpacked into, and that are being removed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Store:
         if not names:
             raise RegistryError(f"{folder}: is missing or empty, so there is nothing to store. Run the build again.")
         self.root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
+        staging = Path(tempfile.mkdtemp(prefix=ADDING, dir=self.root))
         try:
             for name in names:
                 target = staging / name
@@ -70,17 +84,41 @@ class Store:
                 else:
                     target.write_bytes(content)
             files = entries(staging)
-            digest = tree_hash(files)
-            if self._is_stored(digest, files):
-                return digest
-            self._discard(digest)
-            write_json(self.root / f"{digest}.json", [asdict(file) for file in files])
-            rename_folder(staging, self.root / digest)
-            for file in files:
-                (self.root / digest / file.path).chmod(0o444)
-            return digest
+            return self.publish(staging, files)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def publish(self, staging: Path, files: list[FileEntry]) -> str:
+        """Give a complete folder beside the objects its name; nothing is moved when the object is here and intact.
+
+        Args:
+            staging: on the disk of `objects/`; `files` are its entries.
+        """
+        digest = tree_hash(files)
+        sync_tree(staging)  # slow, so before the lock
+        with self._lock(digest):
+            if self._is_stored(digest, files):
+                # A sign of use, for a cleaner on a machine that these locks do not reach.
+                os.utime(self.root / digest)
+                return digest
+            self.discard(digest)
+            for file in files:
+                (staging / file.path).chmod(0o444)
+            write_json(self.root / f"{digest}.json", [asdict(file) for file in files])
+            staging.chmod(0o755)
+            staging.rename(self.root / digest)
+            sync_folder(self.root)
+        return digest
+
+    @contextmanager
+    def _lock(self, digest: str) -> Iterator[None]:
+        """Two writers of equal content come one after the other."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.root.parent / ".locks" / f"object-{digest[0]}"))
+            except LocksRefused as err:
+                log.warning("%s Storing goes on without; do not write from two machines at once.", err)
+            yield
 
     def _is_stored(self, digest: str, files: list[FileEntry]) -> bool:
         folder = self.root / digest
@@ -89,17 +127,25 @@ class Store:
         # A damaged object is replaced rather than believed.
         return [file.path for file in files] == list(walk(folder)) and not self.verify(digest)
 
-    def _discard(self, digest: str) -> None:
+    def discard(self, digest: str) -> None:
+        """Remove an object. It is renamed first, so that no reader meets half of one."""
         folder = self.root / digest
         if folder.exists():
-            shutil.rmtree(folder)
+            gone = Path(tempfile.mkdtemp(prefix=GONE, dir=self.root))
+            folder.rename(gone / digest)
+            sync_folder(self.root)
+            (self.root / f"{digest}.json").unlink(missing_ok=True)
+            shutil.rmtree(gone)
         (self.root / f"{digest}.json").unlink(missing_ok=True)
 
     def files(self, digest: str) -> list[FileEntry]:
         """What the object held when it was stored."""
         rows = read_json(self.root / f"{digest}.json")
         try:
-            return [FileEntry(**row) for row in rows]
+            files = [FileEntry(**row) for row in rows]
+            if not all(isinstance(f.path, str) and isinstance(f.sha256, str) and type(f.num_bytes) is int for f in files):
+                raise TypeError("wants path, sha256 and num_bytes")
+            return files
         except TypeError as err:
             raise RegistryError(f"{self.root / digest}.json: is not a list of files: {err}. Restore it from a backup.") from err
 

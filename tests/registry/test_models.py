@@ -173,7 +173,7 @@ def test_home_is_where_the_environment_says(tmp_path):
 def test_base_records_state_licence_modality_and_sizes():
     records = base_models()
     assert {"embedded-text", "embedded-vl", "qwen2.5-vl-7b", "qwen3-8b"} <= set(records)
-    assert all(r.licence and r.modality in ("text", "vl") for r in records.values())
+    assert all(r.licence and r.modality in ("text", "vl", "dna") for r in records.values())
     assert all(r.facts(r.name).num_params > 10**8 and r.context >= 32_768 for r in records.values() if r.hub_id)
     assert find_base("Qwen/Qwen2.5-VL-7B-Instruct").name == "qwen2.5-vl-7b" and find_base("nothing") is None
     # Qwen3-8B by its config: untied embeddings, 36 layers of attention (32 heads, 8 kv, 128 wide), MLP 12288, norms.

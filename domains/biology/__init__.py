@@ -1,0 +1,5 @@
+"""Biology: DNA, the genetic code, variants and signed pathways."""
+
+from factory.domains.biology.pack import PACK
+
+__all__ = ["PACK"]
