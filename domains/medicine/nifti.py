@@ -1,0 +1,106 @@
+"""NIfTI volumes as one picture of the three middle planes, turned to RAS by their affine through MONAI.
+
+Without an affine left and right cannot be told, so such a file is refused. nibabel is in the extra `medicine`; MONAI brings torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from factory.contracts import Media
+from factory.data.files import refuse_impostor
+from factory.data.rows import RowFault
+from factory.domains.medicine.pictures import to_png
+from factory.errors import PluginError
+
+PLANES = ("sagittal", "coronal", "axial")
+"""Planes across the axes right, anterior and superior, in the order of RAS."""
+PERCENTILES = (1.0, 99.0)
+"""Grey values that become black and white."""
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as err:
+        raise PluginError("NIfTI needs nibabel, which is not installed. pip install 'domain-factory[medicine]'") from err
+    return nibabel
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Shape, spacing (mm) and orientation of a volume, without its voxels.
+
+    Raises:
+        RowFault: no NIfTI, damaged, no affine, or not three-dimensional.
+        PluginError: nibabel is missing.
+    """
+    nibabel = _nibabel()
+    try:
+        with path.open("rb") as handle:
+            refuse_impostor(handle.read(512), "the file")
+        image = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as err:
+        raise RowFault(
+            "file", f"is no readable NIfTI ({type(err).__name__}: {err}). It is truncated or another kind of file."
+        ) from err
+    header = image.header
+    is_set = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    if (
+        not is_set
+        or image.affine is None
+        or not np.isfinite(image.affine).all()
+        or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9
+    ):
+        raise RowFault(
+            "affine", "has no affine (qform and sform codes are 0, or the matrix is singular), so left and right cannot be told. "
+            "Export it again from the scanner's DICOM, for example with dcm2niix."
+        )  # fmt: skip
+    shape = tuple(int(size) for size in image.shape)
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise RowFault("shape", f"is {shape}; want three dimensions of two voxels or more.")
+    return {
+        "shape": list(shape), "spacing_mm": [round(float(size), 4) for size in header.get_zooms()[:3]],
+        "orientation": "".join(nibabel.aff2axcodes(image.affine)),
+    }  # fmt: skip
+
+
+def volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels [R, A, S] float32 and their affine [4, 4], turned to RAS and to equal spacing by MONAI; the first of several volumes.
+
+    Raises RowFault when the voxels cannot be read.
+    """
+    from monai.transforms import Orientation, Spacing
+
+    read_header(path)
+    image = _nibabel().load(path)
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as err:
+        raise RowFault(
+            "file", f"its voxels cannot be read ({type(err).__name__}: {err}). It is truncated; copy it again."
+        ) from err
+    voxels = np.nan_to_num(np.asarray(voxels[..., 0] if voxels.ndim == 4 else voxels, dtype=np.float32))
+    from monai.data import MetaTensor
+
+    turned = Orientation(axcodes="RAS", labels=None)(MetaTensor(voxels[None], affine=image.affine))
+    zooms = np.linalg.norm(np.asarray(turned.affine)[:3, :3], axis=0)
+    if zooms.max() > 1.01 * zooms.min():
+        turned = Spacing(pixdim=(float(zooms.min()),) * 3, mode="bilinear")(turned)
+    return np.asarray(turned)[0], np.asarray(turned.affine)
+
+
+def picture(path: Path, *, plane: str = "", longest: int) -> Media:
+    """The middle slice of one plane, or of all three side by side. Shown as radiologists do: the patient's left on the right."""
+    voxels, _ = volume(path)
+    low, high = np.percentile(voxels, PERCENTILES)
+    grey = np.clip((voxels - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(voxels)
+    slices = [(grey.take(grey.shape[axis] // 2, axis=axis).T[::-1] * 255 + 0.5).astype(np.uint8) for axis in range(3)]
+    slices = [one[:, ::-1] if name != "sagittal" else one for name, one in zip(PLANES, slices, strict=True)]
+    if plane:
+        return Media(data=to_png(slices[PLANES.index(plane)], longest))
+    height = max(one.shape[0] for one in slices)
+    padded = [np.pad(one, ((0, height - one.shape[0]), (0, 0))) for one in slices]
+    return Media(data=to_png(np.concatenate(padded, axis=1), longest))
