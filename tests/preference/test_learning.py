@@ -99,7 +99,7 @@ def test_pairs_with_and_without_images_train_together(run_stage, vl_base):
 def test_reward_model_learns_and_its_folder_scores_as_it_was_trained(run_stage, adapter):
     lr = 1e-2 if adapter else 1e-3
     workdir, rows, outputs = run_stage("reward_model", epochs=8, batch_size=9, holdout=0.3, adapter=adapter, optim={"lr": lr})
-    assert outputs.model is None and outputs.files == ("scorer", "held_out.json", "metrics.jsonl")
+    assert outputs.model is None and outputs.files == ("scorer", "held_out.json", "labelled.jsonl", "metrics.jsonl")
     assert rows[-1]["accuracy"] == 1.0 and rows[-1]["loss"] < 0.3 < rows[0]["loss"]
     figures = json.loads((workdir / "held_out.json").read_text())
     assert figures == outputs.metrics["held_out"]
