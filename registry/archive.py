@@ -65,11 +65,20 @@ def archive(registry: Registry, name: str, out: Path) -> tuple[ModelRecord, int]
     objects = {digest: registry.store.files(digest) for digest in sorted(set(record.artifacts.values()))}
     for digest, files in objects.items():
         if tree_hash(files) != digest:
-            raise RegistryError(f"{registry.store.root / digest}.json: was changed. Run `factory models repair`, then this again.")
+            raise RegistryError(
+                f"{registry.store.root / digest}.json: was changed. Run `factory models repair`, then this again."
+            )
+        for file in files:
+            if why := unsafe(file.path):
+                raise RegistryError(
+                    f"{registry.store.root / digest / file.path}: is {why}, so no registry would take the archive."
+                )
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)
     except OSError as err:
-        raise RegistryError(f"{out.parent}: cannot be written: {err.strerror}. Name a file in a folder that you may write to.") from err
+        raise RegistryError(
+            f"{out.parent}: cannot be written: {err.strerror}. Name a file in a folder that you may write to."
+        ) from err
     try:
         with os.fdopen(handle, "wb") as file:
             write_tar(file, record, objects, registry.store.root)
@@ -224,7 +233,7 @@ def _unpack(tar: TarReader, objects: Mapping[str, Sequence[FileEntry]], here: se
     wanted = {f"objects/{digest}/{file.path}": (digest, file) for digest, files in objects.items() for file in files}
     while (member := tar.next()) is not None:
         if member.name not in wanted:
-            raise tar.wrong(f"holds '{member.name[:200]}', which its manifest does not name, or holds it twice")
+            raise tar.wrong(f"holds {member.name[:200]!r}, which its manifest does not name, or holds it twice")
         digest, file = wanted.pop(member.name)
         if member.num_bytes != file.num_bytes:
             raise tar.wrong(f"holds {member.num_bytes} bytes of '{file.path}', and its manifest declares {file.num_bytes}")

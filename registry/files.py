@@ -101,7 +101,9 @@ def give_new_name(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise
+        # An NFS server whose answer was lost is asked twice, and then refuses what it has done.
+        if temporary.stat().st_nlink < 2 or not path.samefile(temporary):
+            raise
     except OSError:
         # A disk without hard links (exFAT, some FUSE): the lock that callers hold has to do.
         if path.exists():

@@ -6,11 +6,12 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory.errors import ConfigError
-from factory.registry.files import read_json, sync_folder
+from factory.errors import ConfigError, RegistryError
+from factory.registry.files import sync_folder
 from factory.registry.locks import cleaning, lock_warning
 from factory.registry.models import CHAIN, Registry
 from factory.registry.records import DIGEST, ModelRecord
@@ -57,7 +58,12 @@ class Cleaning:
 
 
 def collect(
-    registry: Registry, *, keep_last: int | None = None, min_age_s: float | None = None, dry_run: bool = False, wait_s: float = WAIT_S
+    registry: Registry,
+    *,
+    keep_last: int | None = None,
+    min_age_s: float | None = None,
+    dry_run: bool = False,
+    wait_s: float = WAIT_S,
 ) -> Cleaning:
     """Remove models beyond `keep_last` versions of each name, objects that no manifest needs, and what killed writers left.
 
@@ -80,10 +86,12 @@ def collect(
         warning = lock_warning(registry.root)
         age = min_age_s if min_age_s is not None else UNREACHED_AGE_S if warning else 0.0
         search = _Search(registry, time.time() - age)
-        search.look(keep_last)
-        if not dry_run:
-            for _, act in search.found:
+        try:
+            search.look(keep_last)
+            for _, act in search.found if not dry_run else ():
                 act()
+        except OSError as err:
+            raise RegistryError(f"{registry.root}: cannot be cleaned: {err}. Check the disk and the permissions.") from err
     if not dry_run and search.found:
         registry.refresh()
     return Cleaning(tuple(removal for removal, _ in search.found), tuple(search.kept), warning)
@@ -112,7 +120,9 @@ class _Search:
             elif path.name.removesuffix(".json") in needed:
                 continue
             elif aside:
-                self.kept.append((self._name(path), f"{ASIDE}/{aside[0]} could not be read and may need it: restore or delete that first"))
+                self.kept.append(
+                    (self._name(path), f"{ASIDE}/{aside[0]} could not be read and may need it: restore or delete that first")
+                )
             elif path.suffix != ".json":
                 self._offer("object", path, "no model needs it")
             elif not path.with_suffix("").exists():
@@ -121,8 +131,9 @@ class _Search:
             if path.name.startswith(".") and path.name.endswith(".tmp"):
                 self._offer("leftover", path, "a write that was stopped left it")
         for path in sorted(self.registry.root.glob(f".{self.registry.index.path.name}.*")):
-            if path.lstat().st_mtime < time.time() - INDEX_AGE_S:
-                self._offer("leftover", path, "an index that was never finished")
+            with suppress(FileNotFoundError):  # readers build indexes meanwhile
+                if path.lstat().st_mtime < time.time() - INDEX_AGE_S:
+                    self._offer("leftover", path, "an index that was never finished")
 
     def _models(self, records: list[ModelRecord], keep_last: int | None) -> list[ModelRecord]:
         """Offer versions beyond the rule for removal; return the models that stay."""
@@ -174,7 +185,7 @@ def needed_objects(registry: Registry, records: Iterable[ModelRecord]) -> set[st
         chain = registry.store.root / line.pop() / CHAIN
         if not chain.is_file():
             continue
-        more = set(re.findall(r"[0-9a-f]{64}", str(read_json(chain)))) - needed
+        more = {found.decode() for found in re.findall(rb"[0-9a-f]{64}", chain.read_bytes())} - needed
         needed |= more
         line += more
     return needed

@@ -72,7 +72,7 @@ class Index:
             RegistryError: a manifest cannot be read.
         """
         records = self._records()
-        wanted = [tuple(map(_plain, _model_row(record))) for record in records]
+        wanted = [_model_row(record) for record in records]
         steps = sorted(row for record in records for row in _lineage_rows(record))
         if not self.path.exists():
             return not wanted
@@ -146,25 +146,21 @@ class Index:
 def _fill(connection: sqlite3.Connection, records: Sequence[ModelRecord], state: str) -> None:
     with connection:
         connection.executescript(_TABLES)
-        connection.executemany(
-            f"INSERT INTO models VALUES ({','.join('?' * 13)})", [tuple(map(_plain, _model_row(record))) for record in records]
-        )
+        connection.executemany(f"INSERT INTO models VALUES ({','.join('?' * 13)})", [_model_row(record) for record in records])
         connection.executemany(
             "INSERT INTO lineage VALUES (?,?,?,?,?)", [row for record in records for row in _lineage_rows(record)]
         )
         connection.execute("INSERT INTO state VALUES (?)", (state,))
 
 
-def _plain(value: Any) -> Any:
-    """What a column can hold; a recipe or base of several packs is a list."""
-    return value if isinstance(value, str | float | None) or type(value) is int and abs(value) < 2**63 else json.dumps(value)
-
-
 def _model_row(record: ModelRecord) -> tuple[Any, ...]:
-    metric = record.primary
+    metric, recipe = record.primary, record.config.get("recipe")
+    value = metric.get("value")
     return (
-        record.id, record.name, record.version, record.domain, record.config.get("recipe"), record.base.get("ref"), record.stage,
-        metric.get("name"), metric.get("value"), record.seed, record.created, record.run, record.licence,
+        record.id, record.name, record.version, record.domain,
+        recipe if isinstance(recipe, str | None) else json.dumps(recipe),
+        record.base.get("ref"), record.stage, metric.get("name"), None if value is None else float(value),
+        record.seed, record.created, record.run, record.licence,
     )  # fmt: skip
 
 

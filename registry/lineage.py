@@ -40,10 +40,10 @@ def lineage_text(record: ModelRecord) -> str:
     for depth, step in enumerate(chain):
         value = _value(record.evals.get(step.name.split("-", 1)[-1], {}))
         lines.append(f"{'  ' * (depth + 1)}{step.name}  {step.kind}  {step.fingerprint[:12]}{value}")
-    pack = record.data.get("pack", {})
+    pack = record.data.get("pack") or {}
     lines.append(
         f"  data: pack {pack.get('name')} {pack.get('version')} {str(pack.get('hash', ''))[:12]}, "
-        f"{len(record.data.get('files', {}))} user files"
+        f"{len(record.data.get('files') or {})} user files"
     )
     lines.append(
         f"  base: {record.base.get('ref')} {str(record.base.get('hash', ''))[:12]}, "
@@ -54,4 +54,4 @@ def lineage_text(record: ModelRecord) -> str:
 
 def _value(figures: Mapping[str, Any]) -> str:
     test = figures.get("test") or {}
-    return f"  {test['name']} {test['value']:.3f} (n={test['n']})" if test.get("value") is not None else ""
+    return f"  {test.get('name')} {test['value']:.3f} (n={test.get('n')})" if test.get("value") is not None else ""

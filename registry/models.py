@@ -52,8 +52,14 @@ class Registry:
         kept = base_in_place.resolve() if base_in_place is not None else None
         record = replace(record, base={**record.base, "path": str(kept)}) if kept is not None else record
         with self.writing():
-            artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
-            stored = self.enter(replace(record, artifacts=artifacts, version=0))
+            try:
+                artifacts = {} if kept is not None and model_dir.resolve() == kept else self._store_model(model_dir, kept)
+                stored = self.enter(replace(record, artifacts=artifacts, version=0))
+            except OSError as err:
+                raise RegistryError(
+                    f"{self.root}: the model cannot be registered: {err}. Check the disk and the permissions, then run the same "
+                    "command again: it goes on from here."
+                ) from err
         self.refresh()
         return stored
 

@@ -78,7 +78,7 @@ class ModelRecord:
     @property
     def primary(self) -> Mapping[str, Any]:
         """name, value, n and ci of the kept stage on the test split; empty when it was not measured."""
-        return self.evals.get(self.stage, {}).get("test", {})
+        return (self.evals.get(self.stage) or {}).get("test") or {}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -128,6 +128,8 @@ def _wrong_values(row: Mapping[str, Any]) -> list[str]:
         ]
     if isinstance(row["evals"], dict):
         wrong += [f"evals.{stage}" for stage, splits in row["evals"].items() if not _is_measured(splits)]
+    if isinstance(row["data"], dict):
+        wrong += [f"data.{key}" for key in ("pack", "files") if not isinstance(row["data"].get(key), dict | None)]
     if isinstance(row["base"], dict):
         named = ("ref", "hash", "path", "licence", "hub_id", "revision")
         wrong += [f"base.{key}" for key in named if not isinstance(row["base"].get(key), str | None)]

@@ -116,12 +116,18 @@ class _Repair:
         files = entries(folder)
         if tree_hash(files) == digest:
             how = "written again" if path.exists() else "written"
-            self._do(path, f"{how} from the files, whose hashes give the object's name", lambda: write_json(path, [asdict(f) for f in files]))
+            self._do(
+                path,
+                f"{how} from the files, whose hashes give the object's name",
+                lambda: write_json(path, [asdict(f) for f in files]),
+            )
             return
         need = "A model needs it: restore it from a backup, or run the same build again." if is_needed else (
             "No model needs it: `factory models gc` removes it."
         )  # fmt: skip
-        self._leave(f"objects/{digest}", f"its list of files is missing or damaged, and the files are not those it was made of. {need}")
+        self._leave(
+            f"objects/{digest}", f"its list of files is missing or damaged, and the files are not those it was made of. {need}"
+        )
 
     def index(self) -> None:
         index = self.registry.index

@@ -52,10 +52,12 @@ class TarReader:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as err:
             raise RegistryError(f"{path}: cannot be read: {err.strerror}. Check the name and the permissions.") from err
-        self._file: BinaryIO = os.fdopen(handle, "rb")
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            self._file.close()
-            raise RegistryError(f"{path}: is no plain file, so it is no archive. Name the file that `factory models archive` wrote.")
+            os.close(handle)
+            raise RegistryError(
+                f"{path}: is no plain file, so it is no archive. Name the file that `factory models archive` wrote."
+            )
+        self._file: BinaryIO = os.fdopen(handle, "rb")
         self._left = self._pad = 0
 
     def __enter__(self) -> TarReader:
@@ -77,8 +79,9 @@ class TarReader:
                 self._end()
                 return None
             try:
-                info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
-            except (tarfile.HeaderError, UnicodeError, ValueError, OverflowError) as err:
+                # Not strict: before a long name stands its beginning, which may end within a letter.
+                info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            except (tarfile.HeaderError, ValueError, OverflowError) as err:
                 raise self.wrong(f"is no archive of a model, or damaged ({err})") from err
             if info.size < 0:
                 raise self.wrong("states a negative size")
@@ -86,7 +89,9 @@ class TarReader:
                 long_name = self._long_name(info.size)
                 continue
             if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or block[156:157] not in (b"0", b"\0"):
-                raise self.wrong(f"holds {_KINDS.get(info.type, 'something')} ('{info.name[:80]}'), and may hold plain files only")
+                raise self.wrong(
+                    f"holds {_KINDS.get(info.type, 'something')} ({info.name[:80]!r}), and may hold plain files only"
+                )
             self._left, self._pad = info.size, -info.size % RECORD
             return Member(long_name if long_name is not None else info.name, info.size)
 
@@ -101,7 +106,9 @@ class TarReader:
 
     def wrong(self, what: str) -> RegistryError:
         """The error for this archive."""
-        return RegistryError(f"{self.path}: {what}. Nothing was taken. Ask for the archive again: `factory models archive` writes it.")
+        return RegistryError(
+            f"{self.path}: {what}. Nothing was taken. Ask for the archive again: `factory models archive` writes it."
+        )
 
     def _long_name(self, num_bytes: int) -> str:
         if not 0 < num_bytes <= NAME_LIMIT:

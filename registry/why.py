@@ -57,8 +57,12 @@ def _step(record: ModelRecord, step: LineageStep) -> dict[str, Any]:
 
 
 def _stage_config(record: ModelRecord, stage: str) -> Mapping[str, Any]:
-    stages = record.config.get("stages")
-    found = stages.get(stage) if isinstance(stages, dict) else None
+    found = _stages(record).get(stage)
+    return found if isinstance(found, dict) else {}
+
+
+def _stages(record: ModelRecord) -> Mapping[str, Any]:
+    found = record.config.get("stages")
     return found if isinstance(found, dict) else {}
 
 
@@ -67,7 +71,9 @@ def settings_that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: value for key in MATTERS if (value := _at(settings, key)) not in (None, "", [], {})}
     if found.get("adapter.kind") == "none":
         found = {key: value for key, value in found.items() if not key.startswith("adapter.")}
-    plain = {key: value for key, value in settings.items() if isinstance(value, str | int | float) and key not in ("kind", "control")}
+    plain = {
+        key: value for key, value in settings.items() if isinstance(value, str | int | float) and key not in ("kind", "control")
+    }
     return found or plain
 
 
@@ -84,7 +90,7 @@ def _data(record: ModelRecord) -> dict[str, Any]:
         "pack": record.data.get("pack") or {}, "files": data_files(record.data),
         "sources": [row for row in sources if isinstance(row, dict)] if isinstance(sources, list) else [],
         "settings": {key: value for key, value in (settings if isinstance(settings, dict) else {}).items() if value not in (None, [])},
-        "rows": {stage: rows for stage in record.config.get("stages") or {} if (rows := _rows(_stage_config(record, stage)))},
+        "rows": {stage: rows for stage in _stages(record) if (rows := _rows(_stage_config(record, stage)))},
         "measured": measured.get("n"),
     }  # fmt: skip
 
@@ -128,7 +134,11 @@ def why_text(found: Mapping[str, Any]) -> str:
 
 
 def _base_lines(base: Mapping[str, Any], parents: Mapping[str, str]) -> list[str]:
-    hub = f", on the hub {base['hub_id']}" + (f" at revision {base['revision']}" if base.get("revision") else "") if base.get("hub_id") else ""
+    hub = (
+        f", on the hub {base['hub_id']}" + (f" at revision {base['revision']}" if base.get("revision") else "")
+        if base.get("hub_id")
+        else ""
+    )
     lines = [
         f"It starts from {base.get('ref') or 'an unnamed base'}{hub}, licence {base.get('licence') or 'unknown'}, "
         f"sha256 {_short(base.get('hash'))}."
@@ -165,7 +175,9 @@ def _chosen_lines(found: Mapping[str, Any]) -> list[str]:
         return [f"The record holds no validation values, so it does not tell why '{found['stage']}' was kept."]
     if chosen["follows_rule"]:
         return [f"'{found['stage']}' was kept by the rule: {chosen['rule']}. Validation: {values}."]
-    return [f"'{found['stage']}' was kept against the rule ({chosen['rule']}); the record does not tell why. Validation: {values}."]
+    return [
+        f"'{found['stage']}' was kept against the rule ({chosen['rule']}); the record does not tell why. Validation: {values}."
+    ]
 
 
 def _data_lines(data: Mapping[str, Any]) -> list[str]:
@@ -193,7 +205,9 @@ def _kin_lines(kin: Mapping[str, Mapping[str, str]]) -> list[str]:
     }  # fmt: skip
     lines = []
     for key, title in titles.items():
-        lines.append(f"{title}: " + ("; ".join(f"{name} ({how})" for name, how in sorted(kin[key].items())) or "no model here") + ".")
+        lines.append(
+            f"{title}: " + ("; ".join(f"{name} ({how})" for name, how in sorted(kin[key].items())) or "no model here") + "."
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
-"""`factory models`: list, show, compare and verify what was built; rebuild the index; list known base models."""
+"""`factory models`: list, show, explain, compare and verify what was built; rebuild the index; list known base models."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory.cli import options
+from factory.cli import models_keep, options
 from factory.cli.output import count, emit_json, interval, percent, say, table
 
 if TYPE_CHECKING:
     from factory.registry.models import Registry
 
-app = typer.Typer(no_args_is_help=True, help="List, show, compare and verify built models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, explain, compare, verify, move and clean up built models.")
+app.command("gc")(models_keep.gc)
+app.command("repair")(models_keep.repair)
+app.command("archive")(models_keep.archive)
+app.command("take")(models_keep.take)
 
 Name = Annotated[str, typer.Argument(help="Id of a built model (name-v1), or its name for the newest version.")]
 
@@ -73,9 +77,25 @@ def _eval_rows(evals: Any) -> list[tuple[Any, ...]]:
 
 
 @app.command()
+def why(name: Name, as_json: options.Json = False) -> None:
+    """Tell where a model came from: base, steps, data, measurements, why its stage was kept, and its kin."""
+    from factory.registry.relatives import relatives_of
+    from factory.registry.why import explain, why_text
+
+    registry = open_registry()
+    record = registry.show(name)
+    found = explain(record, relatives_of(record, registry.records()))
+    emit_json(found) if as_json else say(why_text(found))
+
+
+@app.command()
 def compare(first: Name, second: Name, as_json: options.Json = False) -> None:
-    """Compare two models: measured values, and every setting, library version and input that differs."""
-    sides = open_registry().compare(first, second)
+    """Compare two models: measured values, their paired difference, and every setting, version and input that differs."""
+    from factory.cli.models_paired import paired
+
+    registry = open_registry()
+    sides = registry.compare(first, second)
+    sides["paired"] = paired(registry, registry.show(first), registry.show(second))
     if as_json:
         emit_json(sides)
         return
@@ -85,9 +105,22 @@ def compare(first: Name, second: Name, as_json: options.Json = False) -> None:
         for split, pair in sides["evals"].items()
     ]
     say(table(("split", *names), [("kept stage", *sides["stages"]), *measured], title="Measured"))
+    say(_paired_line(sides["paired"], names))
     for part in ("config", "versions", "data", "base"):
         rows = [(key, *values) for key, values in sides[part].items()]
         say(table((part, *names), rows, title=f"Different {part}") if rows else f"{part}: equal")
+
+
+def _paired_line(pair: dict[str, Any], names: list[str]) -> str:
+    if pair["diff"] is None:
+        return f"no paired test: {pair['why']}"
+    left = f"; {pair['left_out']} samples were measured in one alone or differ" if pair["left_out"] else ""
+    low, high = pair["diff_ci"]
+    sure = "the interval holds 0, so neither is shown to be better" if low <= 0 <= high else f"{names[low > 0]} is better"
+    return (
+        f"{names[1]} minus {names[0]} over the same {pair['n']} test samples: {100 * pair['diff']:+.1f} points, "
+        f"95 % interval {interval(pair['diff_ci'], signed=True)}; {sure}{left}"
+    )
 
 
 @app.command()
