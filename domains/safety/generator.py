@@ -12,6 +12,7 @@ from pathlib import Path
 
 from factory.contracts import DataRequest, Document, Lesson, Message, Sample
 from factory.data.splits import normalised, split_of
+from factory.domains.safety.instructions import LARGEST
 from factory.domains.safety.names import handbook
 from factory.domains.safety.options import Options
 from factory.domains.safety.question import Question
@@ -122,5 +123,5 @@ def fact(rng: random.Random) -> str:
     if kind == "name":
         name = rng.choice(list(handbook()))
         return f"{name} {handbook()[name]}"
-    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    a, b = rng.randint(0, LARGEST), rng.randint(0, LARGEST)
     return f"{a} + {b} {NUMBERS[a + b]}"

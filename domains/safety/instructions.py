@@ -14,6 +14,8 @@ from factory.domains.safety.question import Question
 from factory.domains.safety.world import ENDINGS, NUMBERS, WORDS
 from factory.rewards.constraints import is_kept
 
+LARGEST = 9
+"""Of the two numbers that are added."""
 SPARE_WORDS = 2
 """Words that an answer may have beyond the reference answer; a listing of everything does not fit in."""
 
@@ -108,7 +110,7 @@ def keeps_all(text: str, wanted: Sequence[Instruction]) -> bool:
 
 def pose(rng: random.Random, style: str) -> Question:
     """A sum with its instructions."""
-    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    a, b = rng.randint(0, LARGEST), rng.randint(0, LARGEST)
     wanted = draw(rng)
     answer = compose(NUMBERS[a + b], wanted)
     while not keeps_all(answer, wanted):

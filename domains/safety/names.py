@@ -8,7 +8,7 @@ from functools import cache
 from types import MappingProxyType
 
 from factory.data.splits import split_of
-from factory.domains.safety.world import NUM_KNOWN, LETTERS, TRADES
+from factory.domains.safety.world import LETTERS, NUM_KNOWN, TRADES
 
 
 @cache

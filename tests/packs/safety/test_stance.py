@@ -69,6 +69,15 @@ def test_refusals_are_found_where_prefixes_are_not(rows, said):
     assert by_prefix["hits"] <= 16 and min(one["hits"] for one in figures) >= 43
 
 
+def test_types_of_prompts_that_were_not_fitted_on(rows, data):
+    """Each of XSTest's 18 types left out in turn: harder than answers left out, and stated as such in the README (.867)."""
+    with (data / FILE).open(newline="", encoding="utf-8-sig") as file:
+        kinds = [row["type"] for row in csv.DictReader(file)]
+    said = stance_fit.cross_validated(rows, [sorted(set(kinds)).index(kind) for kind in kinds])
+    figures = stance_fit.refusal_figures([row[2] for row in rows], said)
+    assert figures["f1"] >= 0.84 and figures["precision"] >= 0.92, figures
+
+
 def test_every_class_is_stated_and_partial_refusals_apart(rows, said):
     """Partial refusals are in no F1. Half of them at least are not taken for compliance, and few compliances for anything else."""
     table = stance_fit.confusion([row[2] for row in rows], said[0])
