@@ -178,6 +178,8 @@ def test_an_unknown_option_has_a_near_miss(tmp_path):
 
 
 def test_musicxml_that_could_read_other_files_is_refused(tmp_path, extra):
-    (tmp_path / "x.musicxml").write_text('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><score-partwise>&x;</score-partwise>', encoding="utf-8")
+    (tmp_path / "x.musicxml").write_text(
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><score-partwise>&x;</score-partwise>', encoding="utf-8"
+    )
     report = PACK.check(DataRequest(paths=(str(tmp_path),))).to_json()
     assert report["good"] == 0 and "entities" in report["first_bad"][0]["reason"]

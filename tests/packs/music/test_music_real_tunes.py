@@ -118,7 +118,7 @@ class Second:
     def tune_key(self, question):
         from music21 import key
 
-        value = re.search(r"(?m)(?:^|\[)K:([A-G][#b]?)(\w*)", self.abc)
+        value = list(re.finditer(r"(?m)(?:^|\[)K:([A-G][#b]?)(\w*)", self.abc))[-1]  # a first bar may restate it
         mode = {"": "major", "min": "minor", "dor": "dorian", "mix": "mixolydian", "phr": "phrygian"}[value[2].lower()]
         stated = key.Key(value[1].replace("b", "-"), mode)
         # the prompt's tune must hold no note that the stated key and the accidentals of the original do not explain
