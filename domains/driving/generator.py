@@ -13,9 +13,9 @@ from factory.domains.driving.loaders import LOADER
 from factory.domains.driving.options import TASKS, Options
 from factory.domains.driving.paint import SIDE
 from factory.domains.driving.questions import Question, pose
-from factory.domains.driving.reasoning import CAPTIONS, caption
+from factory.domains.driving.reasoning import caption
 from factory.domains.driving.scene import Scene
-from factory.domains.driving.scenes import draw, draw_fact
+from factory.domains.driving.scenes import draw
 from factory.domains.driving.textbook import textbook
 from factory.packs.generated import indices, stream, system_prompt
 from factory.packs.settings import read_settings
@@ -38,9 +38,8 @@ def documents(split: str, seed: int, request: DataRequest) -> Iterator[Document]
         if rng.random() < options.textbook:
             yield Document(key, textbook(rng, options.style), (), split, SOURCE)
             continue
-        kind = rng.choice(CAPTIONS)
-        drawn = draw_fact(rng, options.clearance)[0] if kind == "facts" else draw(rng, None, options.clearance)
-        text = caption(rng, drawn, kind, options.style)
+        drawn = draw(rng, None, options.clearance)
+        text = caption(rng, drawn, options.style)
         media, shown = _seen(rng, drawn.scene, options)
         yield Document(key, f"{shown}\n{text}", media, split, SOURCE)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from factory.domains.driving.actions import PATHS, SPEEDS, shown, write_plan
-from factory.domains.driving.facts import PHRASES, VALUES
+from factory.domains.driving.facts import PHRASES, VALUES, facts
 from factory.domains.driving.reasoning import fact_words, fault_words, joined, plan_steps, random_plan
-from factory.domains.driving.scenes import Drawn, draw, draw_fact, draw_pair
+from factory.domains.driving.scenes import Drawn, draw, draw_pair, draw_with
 from factory.domains.driving.simulator import evaluate
 from factory.domains.driving.waypoints import RATES, rounded, way
 
@@ -78,7 +78,9 @@ def _pair_for(task: str, rng: random.Random) -> tuple[str, str]:
 
 
 def _perceive(rng: random.Random, style: str, least: float) -> tuple[Drawn, Question]:
-    drawn, name, value = draw_fact(rng, least)
+    name = rng.choice(tuple(VALUES))
+    value = rng.choice(VALUES[name])
+    drawn = draw_with(rng, lambda scene: facts(scene).get(name) == value, least)
     words = rng.sample(VALUES[name], len(VALUES[name]))
     text = f"{name} : {' or '.join(words)} ?"
     if style == "full":

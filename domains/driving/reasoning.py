@@ -100,14 +100,11 @@ def fault_words(outcome: Outcome, style: str) -> str:
     return outcome.fault if style == "terse" else f"With this plan {FAULTS[outcome.fault]}."
 
 
-CAPTIONS = ("facts", "facts", "plan", "plan", "outcome")
-"""Kinds of captions, as often as they stand here."""
-
-
-def caption(rng: random.Random, drawn: Drawn, kind: str, style: str) -> str:
-    """What a document says about a scene: all `facts` with those that are absent, the `plan` with its working, or the `outcome` of a plan."""
+def caption(rng: random.Random, drawn: Drawn, style: str) -> str:
+    """What a document says about a picture: all facts with those that are absent, the plan with its working, or what some plan leads to."""
     scene = drawn.scene
     parts = [given(scene, style)]
+    kind = rng.choice(("facts", "facts", "plan", "plan", "outcome"))
     if kind == "facts":
         every = [f"{name} {value}" for name, value in facts(scene).items()] if style == "terse" else fact_words(scene, style)
         rng.shuffle(every)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from factory.domains.driving.actions import HORIZON_S, SPEEDS
-from factory.domains.driving.facts import VALUES, facts, is_clear
+from factory.domains.driving.facts import is_clear
 from factory.domains.driving.rules import MARGIN, Decision, decide
 from factory.domains.driving.scene import COMMANDS, SIDES, Car, Scene, SideLane
 from factory.domains.driving.simulator import evaluate
@@ -78,13 +78,6 @@ def draw_with(rng: random.Random, has: Callable[[Scene], bool], least: float = M
         if drawn is not None:
             return drawn
     raise AssertionError(f"no clear scene of the asked kind in {MAX_DRAWS} draws")
-
-
-def draw_fact(rng: random.Random, least: float = MARGIN) -> tuple[Drawn, str, str]:
-    """A clear scene for a fact by lot: every fact, and every value of it, equally often. Returns (scene, fact, value)."""
-    name = rng.choice(tuple(VALUES))
-    value = rng.choice(VALUES[name])
-    return draw_with(rng, lambda scene: facts(scene).get(name) == value, least), name, value
 
 
 def _judged(rng: random.Random, scene: Scene | None, pair: tuple[str, str], least: float) -> Drawn | None:

@@ -14,13 +14,13 @@ from factory.domains.driving.scene import SIDES, Scene, SideLane
 from factory.domains.driving.scenes import LIMITS
 from factory.domains.driving.waypoints import way_text
 
-EXERCISES = 6
+EXERCISES = 8
 """Exercises on one sheet."""
 
 
 def textbook(rng: random.Random, style: str) -> str:
     """One sheet."""
-    kinds = (_pace, _way, _look_up, _look_up, _verdict)
+    kinds = (_pace, _way, _way, _look_up, _look_up, _verdict)
     return "\n\n".join(rng.choice(kinds)(rng, style) for _ in range(EXERCISES))
 
 
