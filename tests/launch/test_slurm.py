@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-import slurm_here
 
 from factory.launch.nodes import free_port
+
+from . import conftest as slurm_here
 
 ROOT = Path(__file__).parents[2]
 BUILD = ["build", "--domain", "pathology", "--recipe", "embedded-quick", "--run", "r", "--set", "stages.cpt.epochs=6"]

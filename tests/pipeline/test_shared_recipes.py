@@ -18,7 +18,10 @@ IMAGES = {"revisual-r1", "lmm-r1", "infi-mmr"}
 @pytest.mark.parametrize("pack", BUILT_IN)
 def test_a_shared_recipe_plans_for_a_pack_that_has_what_it_needs(pack, recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("FACTORY_HOME", str(tmp_path))
-    manifest = read_manifest(pack_folder(find_pack(pack)))
+    folder = pack_folder(find_pack(pack))
+    if (folder / "recipes" / f"{recipe}.yaml").is_file():
+        pytest.skip("the pack has its own recipe of this name, for a real base; its tests plan it")
+    manifest = read_manifest(folder)
     wants_corpus = any(stage.get("kind") == "cpt" for stage in read_yaml(RECIPES[recipe], "recipe").values["stages"].values())
     composed = compose(pack, recipe=recipe)
     if wants_corpus and "corpus" not in manifest.provides:
