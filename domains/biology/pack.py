@@ -5,71 +5,22 @@ Without data paths everything is generated (generator.py); with paths the user's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.contracts import DataRequest, Document, Eval, Lesson, Sample, Verifier
+from factory.contracts import DataRequest, Sample
 from factory.domains.biology import generator
 from factory.domains.biology.evals import evals
 from factory.domains.biology.verifiers import build_verifiers
-from factory.plugins import read_manifest
+from factory.packs.two_sources import TwoSources
 
 if TYPE_CHECKING:
-    from factory.data.report import RowReport
+    from factory.packs.loading import Loader
 
 
-class BiologyPack:
+class BiologyPack(TwoSources):
     """Strands, translation, variants and pathways, generated or from the user's own files."""
-
-    def __init__(self) -> None:
-        self.manifest = read_manifest(Path(__file__).parent)
-
-    def corpus(self, split: str, seed: int, request: DataRequest) -> Iterable[Document]:
-        """Statements with their working, or the user's sequences and texts, for continued pretraining."""
-        if request.paths:
-            from factory.domains.biology.loaders import LOADER
-
-            return LOADER.documents(request, split, seed)
-        return generator.documents(split, seed, request)
-
-    def lessons(self, split: str, seed: int, request: DataRequest) -> Iterable[Lesson]:
-        """Questions with worked responses for supervised fine-tuning."""
-        if request.paths:
-            from factory.domains.biology.loaders import LOADER
-
-            return LOADER.lessons(request, split, seed)
-        return generator.lessons(split, seed, request)
-
-    def samples(self, split: str, seed: int, request: DataRequest) -> Iterable[Sample]:
-        """Questions with references for reinforcement learning and evaluation."""
-        if request.paths:
-            from factory.domains.biology.loaders import LOADER
-
-            return LOADER.samples(request, split, seed)
-        return generator.samples(split, seed, request)
-
-    def verifiers(self) -> Mapping[str, Verifier]:
-        """All verifiers by name; see verifiers.py."""
-        return build_verifiers(self.manifest.tasks)
-
-    def evals(self) -> Mapping[str, Eval]:
-        """Accuracy with the figures of label tasks, and the probes; see evals.py."""
-        return evals()
-
-    def gives(self, request: DataRequest) -> frozenset[str]:
-        """Which of `corpus`, `lessons`, `samples` the request's paths hold; all of them without paths."""
-        if not request.paths:
-            return frozenset(self.manifest.provides)
-        from factory.domains.biology.loaders import LOADER
-
-        return LOADER.gives(request)
-
-    def check(self, request: DataRequest) -> RowReport:
-        """Read the user's files whole and report every bad row; raises only when a path or its shape is wrong."""
-        from factory.domains.biology.loaders import LOADER
-
-        return LOADER.check(request)
 
     def gold(self, sample: Sample) -> str:
         """A completion that earns the full reward: used by the conformance kit, never by training."""
@@ -92,4 +43,10 @@ def gold_text(sample: Sample) -> str:
     return str(found)
 
 
-PACK = BiologyPack()
+def _loader(_: DataRequest) -> Loader:
+    from factory.domains.biology.loaders import LOADER
+
+    return LOADER
+
+
+PACK = BiologyPack(Path(__file__).parent, generator=generator, loader=_loader, verifiers=build_verifiers, evals=evals)

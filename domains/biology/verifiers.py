@@ -19,18 +19,18 @@ BioReason's five rewards, as published and mended, are in `bioreason`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import yaml
 
-from factory.contracts import Sample, Status, Verdict, Verifier
+from factory.contracts import Verifier
 from factory.domains.biology.answers import FragmentList, HgvsName, LabelAnswer, OrfAnswer, ProteinAnswer, SequenceAnswer
 from factory.domains.biology.bioreason import bioreason_rewards
-from factory.errors import PluginError
+from factory.packs.by_sample import ByTask, FormatOfSample, InShapeOfSample, answer_of_each
 from factory.rewards.numeric import NumericAnswer
-from factory.rewards.verifiers import FormatVerifier, OptionLetter
+from factory.rewards.verifiers import OptionLetter
 
 VERSION = "1"
 
@@ -40,60 +40,6 @@ def aliases() -> Mapping[str, tuple[str, ...]]:
     """Canonical label -> other ways to write it, from aliases.yaml."""
     raw = yaml.safe_load((Path(__file__).parent / "aliases.yaml").read_text(encoding="utf-8"))
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
-
-
-@dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample: `meta["form"]` names the shape, and `meta["thinking"]` `off` wants the answer block alone."""
-
-    name: str = "format"
-    version: str = VERSION
-    bare: FormatVerifier = field(default_factory=lambda: FormatVerifier(shape="answer"))
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. With thinking off, a reasoning block is a fault."""
-        if sample.meta.get("thinking") != "off":
-            return FormatVerifier(shape=str(sample.meta.get("form", "think_answer")))(completion, sample)
-        if "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return self.bare(completion, sample)
-
-
-@dataclass(frozen=True)
-class InFormOfSample:
-    """An answer verifier that reads the shape that the sample asks for."""
-
-    inner: Verifier
-    version: str = VERSION
-
-    @property
-    def name(self) -> str:
-        """That of the verifier inside."""
-        return self.inner.name
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The verdict of the verifier inside, with the sample's shape."""
-        shape = str(sample.meta.get("form", "think_answer"))
-        if sample.meta.get("thinking") == "off" and shape == "think_answer":
-            shape = "answer"
-        reader = self.inner if shape == self.inner.shape else replace(self.inner, shape=shape)  # type: ignore[attr-defined,type-var]
-        return reader(completion, sample)
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """Full marks of the task's answer verifier, else 0. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict; partial credit does not count."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        verdict = self.routes[sample.task](completion, sample)
-        return verdict if verdict.score in (0.0, 1.0) else replace(verdict, score=0.0, status=Status.wrong)
 
 
 def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Verifier]:
@@ -110,15 +56,8 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         FragmentList(name="numbers"), HgvsName(name="hgvs"), LabelAnswer(name="label", aliases=aliases()),
         OptionLetter(name="letter"),
     )  # fmt: skip
-    lenient = {one.name: InFormOfSample(replace(one, mode="lenient")) for one in answers}
-    routes: dict[str, Verifier] = {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in lenient]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it."
-            )
-        routes[task] = lenient[named[0]]
-    found: list[Verifier] = [InFormOfSample(one) for one in answers]
-    found += [FormatOfSample(), ByTask("accuracy", routes), *bioreason_rewards(aliases())]
+    lenient: dict[str, Verifier] = {one.name: InShapeOfSample(replace(one, mode="lenient")) for one in answers}
+    routes = {task: lenient[name] for task, name in answer_of_each(tasks, lenient).items()}
+    found: list[Verifier] = [InShapeOfSample(one) for one in answers]
+    found += [FormatOfSample(), ByTask("accuracy", routes, is_binary=True), *bioreason_rewards(aliases())]
     return {verifier.name: verifier for verifier in found}

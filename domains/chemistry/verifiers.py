@@ -33,14 +33,14 @@ from factory.domains.chemistry.verifiers_molecules import (
     Validity,
 )
 from factory.domains.chemistry.verifiers_reactions import ConditionsAnswer, EquationAnswer, Ether0Answer, RetroAnswer, RouteAnswer
-from factory.errors import PluginError
+from factory.packs.by_sample import ByTask, FormatOfSample, answer_of_each
 from factory.rewards.answers import accepted
 from factory.rewards.formats import parse
 from factory.rewards.length import window_score
 from factory.rewards.numeric import NumericAnswer
 from factory.rewards.overlaps import TextOverlap
 from factory.rewards.reader import MAX_ANSWER_CHARS, AnswerReader, judged, unparsable
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, YesNo
+from factory.rewards.verifiers import ClosedAnswer, OptionLetter, YesNo
 
 VERSION = "1"
 YES_NO = {"yes": ("true",), "no": ("false",)}
@@ -87,20 +87,9 @@ class NameAnswer(AnswerReader):
         return judged(got in {normalised_name(text) for text in wanted}, answer, " | ".join(wanted))
 
 
-@dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample's `meta["shape"]`, `think_answer` by default."""
-
-    name: str = "format"
-    version: str = VERSION
-    shape: str = "think_answer"
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. Where the shape has no reasoning, a reasoning block is a fault."""
-        shape = str(sample.meta.get("shape", self.shape))
-        if shape == "answer" and "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return FormatVerifier(shape=shape)(completion, sample)
+def shape_named_by(sample: Sample) -> str:
+    """`meta["shape"]`, `think_answer` by default."""
+    return str(sample.meta.get("shape", "think_answer"))
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ class LengthOfSample:
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """`unparsable` when there is no reasoning block where the shape has one."""
-        shape = str(sample.meta.get("shape", "think_answer"))
+        shape = shape_named_by(sample)
         if shape in ("answer", "whole", "json", "smolinstruct", "boxed"):
             return Verdict(1.0, Status.ok, "this shape asks for no reasoning")
         thinking = parse(completion, shape).thinking
@@ -123,21 +112,6 @@ class LengthOfSample:
         return Verdict(
             score, Status.ok if score == 1.0 else Status.wrong, f"got {count} words, want {LENGTH_WINDOW[0]}-{LENGTH_WINDOW[1]}"
         )
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
 
 
 def answer_verifiers() -> dict[str, AnswerReader]:
@@ -163,14 +137,9 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
     """
     readers = answer_verifiers()
     routes: dict[str, Verifier] = {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in readers]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(readers)}, it names {len(named)}. Mend it."
-            )
+    for task, name in answer_of_each(tasks, readers).items():
         # A sentence with one of the two words counts in evals; in training the word stands alone, or a list with it would pay.
-        reader = YesNo(name="yes_no") if named[0] == "yes_no" else readers[named[0]]
+        reader = YesNo(name="yes_no") if name == "yes_no" else readers[name]
         routes[task] = InShape(replace(reader, mode="lenient"))
     lenient: list[AnswerReader] = [
         Validity(name="validity", mode="lenient"), Likeness(name="likeness", mode="lenient"),
@@ -180,5 +149,5 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         EditAnswer(name="edit_counts", rule="counts"), Ether0Answer(name="ether0_original", original=True), *lenient,
     ]  # fmt: skip
     found: list[Verifier] = [InShape(reader) for reader in (*readers.values(), *others)]
-    found += [FormatOfSample(), LengthOfSample(), ByTask("accuracy", routes)]
+    found += [FormatOfSample(shape_named_by), LengthOfSample(), ByTask("accuracy", routes)]
     return {verifier.name: verifier for verifier in found}

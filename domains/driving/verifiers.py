@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from factory.contracts import Sample, Status, Verdict, Verifier
@@ -39,9 +39,10 @@ from factory.domains.driving.simulator import Outcome, evaluate, judge
 from factory.domains.driving.text_scores import sentence_likeness
 from factory.domains.driving.waypoints import check_points, poses_along, read_points, way_comfort
 from factory.errors import PluginError
+from factory.packs.by_sample import ByTask, FormatOfSample
 from factory.rewards.answers import accepted
 from factory.rewards.reader import AnswerReader, graded, one_of, unparsable
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter
+from factory.rewards.verifiers import ClosedAnswer, OptionLetter
 
 VERSION = "1"
 SYNONYMS = {"yes": ("y", "true", "safe"), "no": ("n", "false", "unsafe"), "red": ("red light",), "green": ("green light",)}
@@ -259,39 +260,6 @@ def outcome_of(answer: str, sample: Sample, scene: Scene, right: tuple[str, str]
             raise ValueError(f"{len(words)} {axis} actions, want one that can be carried out")
         chosen.append(next(iter(words)) if asked else default)
     return evaluate(scene, chosen[0], chosen[1], right)
-
-
-@dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample's `meta["thinking"]`: `off` wants the answer block alone, anything else wants reasoning first."""
-
-    name: str = "format"
-    version: str = VERSION
-    reasoned: FormatVerifier = field(default_factory=FormatVerifier)
-    bare: FormatVerifier = field(default_factory=lambda: FormatVerifier(shape="answer"))
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. With thinking off, a reasoning block is a fault."""
-        if sample.meta.get("thinking") != "off":
-            return self.reasoned(completion, sample)
-        if "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return self.bare(completion, sample)
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
 
 
 def build_verifiers(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Verifier]:

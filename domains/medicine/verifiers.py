@@ -31,12 +31,12 @@ from factory.domains.medicine.open_answers import OpenAnswer
 from factory.domains.medicine.published import huatuo_reward
 from factory.domains.medicine.published_verifier import MedEvalKit
 from factory.domains.medicine.reports import ReportSections
-from factory.errors import PluginError
+from factory.packs.by_sample import ByTask, FormatOfSample, InShapeOfSample, answer_of_each
 from factory.rewards.formats import parse
 from factory.rewards.numeric import NumericAnswer
 from factory.rewards.reader import AnswerReader
 from factory.rewards.sets import LabelSet
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, YesNo
+from factory.rewards.verifiers import ClosedAnswer, OptionLetter, YesNo
 
 VERSION = "1"
 FORMS = ("think_answer", "answer", "huatuo")
@@ -50,59 +50,12 @@ def synonyms() -> Mapping[str, tuple[str, ...]]:
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
 
 
-@dataclass(frozen=True)
-class ByForm:
-    """One verifier for each form of response. Raises ValueError for an unknown form: the sample is faulty."""
-
-    name: str
-    forms: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The verdict of the sample's form; without one it is `think_answer`."""
-        form = str(sample.meta.get("form", FORMS[0]))
-        if form not in self.forms:
-            raise ValueError(f"sample {sample.id}: meta['form'] is {form!r}; want one of {', '.join(self.forms)}")
-        return self.forms[form](completion, sample)
-
-
-def by_form(reader: AnswerReader) -> ByForm:
-    """The same reader for every form."""
-    return ByForm(reader.name, {form: replace(reader, shape=form) for form in FORMS}, reader.version)
-
-
-@dataclass(frozen=True)
-class Bare:
-    """The form `answer`: the answer block alone. A reasoning block is a fault."""
-
-    name: str = "format"
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only."""
-        if "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return FormatVerifier(shape="answer")(completion, sample)
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    is_binary: bool = False
-    """Only a full score counts."""
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        verdict = self.routes[sample.task](completion, sample)
-        if self.is_binary and 0.0 < verdict.score < 1.0:
-            return Verdict(0.0, Status.wrong, f"{verdict.reason}; a part of the answer does not count", verdict.parts)
-        return verdict
+def form_of(sample: Sample) -> str:
+    """`meta["form"]`, `think_answer` by default. Raises ValueError for an unknown form: the sample is faulty."""
+    form = str(sample.meta.get("form", FORMS[0]))
+    if form not in FORMS:
+        raise ValueError(f"sample {sample.id}: meta['form'] is {form!r}; want one of {', '.join(FORMS)}")
+    return form
 
 
 @dataclass(frozen=True)
@@ -146,18 +99,13 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         PluginError: a task without exactly one answer verifier.
     """
     readers = answer_verifiers()
-    routes, strict = {}, {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in readers]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(readers)}, it names {len(named)}. Mend it."
-            )
-        routes[task] = by_form(replace(readers[named[0]], mode="lenient"))
-        strict[task] = replace(readers[named[0]], shape="huatuo")
-    form = ByForm("format", {"think_answer": FormatVerifier(), "answer": Bare(), "huatuo": FormatVerifier(shape="huatuo")})
+    routes: dict[str, Verifier] = {}
+    strict: dict[str, Verifier] = {}
+    for task, name in answer_of_each(tasks, readers).items():
+        routes[task] = InShapeOfSample(replace(readers[name], mode="lenient"), form_of)
+        strict[task] = replace(readers[name], shape="huatuo")
     found: list[Verifier] = [
-        *(by_form(reader) for reader in readers.values()), form, HuatuoReward(strict), ByTask("accuracy", routes, is_binary=True),
+        *(InShapeOfSample(reader, form_of) for reader in readers.values()), FormatOfSample(form_of), HuatuoReward(strict), ByTask("accuracy", routes, is_binary=True),
         MedEvalKit(),
     ]  # fmt: skip
     return {verifier.name: verifier for verifier in found}

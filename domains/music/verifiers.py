@@ -26,10 +26,11 @@ from factory.domains.music.question import accepts
 from factory.domains.music.reading import read_answer, shape_of
 from factory.domains.music.score import Tune
 from factory.errors import ConfigError
+from factory.packs.by_sample import FormatOfSample
 from factory.rewards.answers import gold_letter, options_of, read_choice, read_choice_anywhere
 from factory.rewards.formats import Parsed
 from factory.rewards.reader import judged, short, unparsable
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier
+from factory.rewards.verifiers import ClosedAnswer
 
 VERSION = "1"
 LEVELS = ("spelled", "enharmonic")
@@ -38,20 +39,18 @@ RULES = ("abc", "bars", "key", "range", "voice_leading")
 
 
 @dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample's `meta["form"]` and `meta["thinking"]`."""
+class OneBox:
+    """The form of the sample, with at most one boxed answer anywhere."""
 
     name: str = "format"
     version: str = VERSION
+    form: FormatOfSample = field(default_factory=lambda: FormatOfSample(shape_of))
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Judge the form only; raises ValueError for a sample of unknown form."""
-        shape = shape_of(sample)
         if completion.count("\\boxed") > 1:
             return Verdict(0.0, Status.wrong, f"{completion.count(chr(92) + 'boxed')} boxed answers, want 1")
-        if shape == "answer" and "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return FormatVerifier(shape=shape)(completion, sample)
+        return self.form(completion, sample)
 
 
 def _letter(parsed: Parsed, options: dict[str, str], gold: str, *, lenient: bool) -> Verdict:
@@ -225,6 +224,6 @@ class ClosedOfSample:
 
 def build_verifiers() -> dict[str, Verifier]:
     """All verifiers by name."""
-    found: list[Verifier] = [TheoryAnswer(), LetterOfSample(), ClosedOfSample(), FormatOfSample(), Accuracy()]
+    found: list[Verifier] = [TheoryAnswer(), LetterOfSample(), ClosedOfSample(), OneBox(), Accuracy()]
     found += [MusicRule(name) for name in RULES]
     return {verifier.name: verifier for verifier in found}

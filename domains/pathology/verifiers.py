@@ -20,8 +20,8 @@ from pathlib import Path
 import yaml
 
 from factory.contracts import Sample, Status, Verdict, Verifier
-from factory.errors import PluginError
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, ReasoningLength, RegionIoU
+from factory.packs.by_sample import ByTask, FormatOfSample, answer_of_each
+from factory.rewards.verifiers import ClosedAnswer, OptionLetter, ReasoningLength, RegionIoU
 
 VERSION = "1"
 LENGTH_WINDOWS = {"easy": (2, 40), "medium": (2, 80), "hard": (6, 200)}
@@ -33,24 +33,6 @@ def synonyms() -> Mapping[str, tuple[str, ...]]:
     """Canonical answer -> other ways to write it, from synonyms.yaml."""
     raw = yaml.safe_load((Path(__file__).parent / "synonyms.yaml").read_text(encoding="utf-8"))
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
-
-
-@dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample's `meta["thinking"]`: `off` wants the answer block alone, anything else wants reasoning first."""
-
-    name: str = "format"
-    version: str = VERSION
-    reasoned: FormatVerifier = field(default_factory=FormatVerifier)
-    bare: FormatVerifier = field(default_factory=lambda: FormatVerifier(shape="answer"))
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. With thinking off, a reasoning block is a fault."""
-        if sample.meta.get("thinking") != "off":
-            return self.reasoned(completion, sample)
-        if "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return self.bare(completion, sample)
 
 
 @dataclass(frozen=True)
@@ -75,21 +57,6 @@ class LengthOfSample:
         return self.graded(completion, sample)
 
 
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = "2"
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
-
-
 def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Verifier]:
     """All verifiers by name.
 
@@ -107,13 +74,6 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         "closed": replace(closed, mode="lenient"),
         "region": replace(region, mode="lenient", is_binary=True),
     }
-    routes = {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in lenient]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it."
-            )
-        routes[task] = lenient[named[0]]
-    found: list[Verifier] = [letter, closed, region, FormatOfSample(), LengthOfSample(), ByTask("accuracy", routes)]
+    routes = {task: lenient[name] for task, name in answer_of_each(tasks, lenient).items()}
+    found: list[Verifier] = [letter, closed, region, FormatOfSample(), LengthOfSample(), ByTask("accuracy", routes, version="2")]
     return {verifier.name: verifier for verifier in found}

@@ -9,47 +9,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.contracts import DataRequest, Document, Eval, Lesson, Pair, Sample, Verifier
+from factory.contracts import DataRequest, Pair, Sample
 from factory.domains.safety import generator
 from factory.domains.safety.conduct import COMPLY, REFUSE
 from factory.domains.safety.evals import evals
 from factory.domains.safety.policies import PLAIN_REFUSAL, policies
 from factory.domains.safety.verifiers import build_verifiers
-from factory.plugins import read_manifest
+from factory.packs.two_sources import TwoSources
 
 if TYPE_CHECKING:
-    from factory.data.report import RowReport
+    from factory.packs.loading import Loader
 
 
-class SafetyPack:
+class SafetyPack(TwoSources):
     """Answer, refuse, obey, keep to a specification, say unknown; or the user's own safety sets."""
-
-    def __init__(self) -> None:
-        self.manifest = read_manifest(Path(__file__).parent)
-
-    def corpus(self, split: str, seed: int, request: DataRequest) -> Iterable[Document]:
-        """Facts and worked exercises for continued pretraining."""
-        if request.paths:
-            from factory.domains.safety.loaders import LOADER
-
-            return LOADER.documents(request, split, seed)
-        return generator.documents(split, seed, request)
-
-    def lessons(self, split: str, seed: int, request: DataRequest) -> Iterable[Lesson]:
-        """Questions with worked reasoning for supervised fine-tuning."""
-        if request.paths:
-            from factory.domains.safety.loaders import LOADER
-
-            return LOADER.lessons(request, split, seed)
-        return generator.lessons(split, seed, request)
-
-    def samples(self, split: str, seed: int, request: DataRequest) -> Iterable[Sample]:
-        """Questions with references for reinforcement learning and evaluation."""
-        if request.paths:
-            from factory.domains.safety.loaders import LOADER
-
-            return LOADER.samples(request, split, seed)
-        return generator.samples(split, seed, request)
 
     def pairs(self, split: str, seed: int, request: DataRequest) -> Iterable[Pair]:
         """Preferred and rejected responses for reward and cost models; `pack.preference` says which side prefers."""
@@ -61,31 +34,9 @@ class SafetyPack:
 
         return generated_pairs(split, seed, request)
 
-    def verifiers(self) -> Mapping[str, Verifier]:
-        """All verifiers by name; see verifiers.py."""
-        return build_verifiers(self.manifest.tasks)
-
-    def evals(self) -> Mapping[str, Eval]:
-        """Accuracy, both refusal rates and the published figures; see evals.py."""
-        return evals()
-
     def policies(self, sample: Sample) -> Mapping[str, str]:
         """What the constant policies say to a sample: every build reports their score beside the model's."""
         return policies(sample)
-
-    def gives(self, request: DataRequest) -> frozenset[str]:
-        """Which of `corpus`, `lessons`, `samples` the request's paths hold; all of them without paths."""
-        if not request.paths:
-            return frozenset({"corpus", "lessons", "samples"})
-        from factory.domains.safety.loaders import LOADER
-
-        return frozenset({"documents": "corpus"}.get(sort, sort) for sort in LOADER.gives(request))
-
-    def check(self, request: DataRequest) -> RowReport:
-        """Read the user's files whole and report every bad row; raises only when a path or its shape is wrong."""
-        from factory.domains.safety.loaders import LOADER
-
-        return LOADER.check(request)
 
     def gold(self, sample: Sample) -> str:
         """A completion that earns the full reward: used by the conformance kit, never by training."""
@@ -99,4 +50,10 @@ class SafetyPack:
         return f"<think>the rules that were given decide this</think><answer>{answer}</answer>"
 
 
-PACK = SafetyPack()
+def _loader(_: DataRequest) -> Loader:
+    from factory.domains.safety.loaders import LOADER
+
+    return LOADER
+
+
+PACK = SafetyPack(Path(__file__).parent, generator=generator, loader=_loader, verifiers=build_verifiers, evals=evals)

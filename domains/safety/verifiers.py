@@ -16,37 +16,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from factory.contracts import Sample, Status, Verdict, Verifier
+from factory.contracts import Sample, Verdict, Verifier
 from factory.domains.safety.conduct import COMPLY, REFUSE, Conduct, by_label, wanted_of
 from factory.domains.safety.knowledge import Knows
 from factory.domains.safety.obedience import MeetsSpec, Obeys
 from factory.domains.safety.recorded import SafeWorkRecorded, StrongRejectRecorded
 from factory.domains.safety.tension import Tension
-from factory.errors import PluginError
+from factory.packs.by_sample import ByTask, FormatOfSample, answer_of_each
 from factory.rewards.reader import AnswerReader
-from factory.rewards.verifiers import FormatVerifier
 
 VERSION = "1"
-
-
-@dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample's `meta["thinking"]`: `off` wants the answer block alone, anything else wants reasoning first."""
-
-    name: str = "format"
-    version: str = VERSION
-    reasoned: FormatVerifier = field(default_factory=FormatVerifier)
-    bare: FormatVerifier = field(default_factory=lambda: FormatVerifier(shape="answer"))
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. With thinking off, a reasoning block is a fault."""
-        if sample.meta.get("thinking") != "off":
-            return self.reasoned(completion, sample)
-        if "<think>" in completion.lower():
-            return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        return self.bare(completion, sample)
 
 
 @dataclass(frozen=True)
@@ -66,21 +47,6 @@ class TwoSided(AnswerReader):
         return answer if isinstance(answer, Verdict) else by_label(answer, side, sample)
 
 
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
-
-
 def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Verifier]:
     """All verifiers by name.
 
@@ -91,14 +57,9 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         PluginError: a task without exactly one answer verifier.
     """
     strict: dict[str, AnswerReader] = {"conduct": Conduct(), "obey": Obeys(), "spec": MeetsSpec(), "know": Knows()}
-    routes: dict[str, Verifier] = {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in strict]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(strict)}, it names {len(named)}. Mend it."
-            )
-        routes[task] = replace(strict[named[0]], mode="lenient")
+    routes: dict[str, Verifier] = {
+        task: replace(strict[name], mode="lenient") for task, name in answer_of_each(tasks, strict).items()
+    }
     found: list[Verifier] = [
         *strict.values(), FormatOfSample(), ByTask("accuracy", routes), TwoSided(),
         Tension(name="helpful", side="helpful"), Tension(name="harmless", side="harmless"),

@@ -23,18 +23,28 @@ from dataclasses import dataclass, field, replace
 
 from factory.contracts import Sample, Status, Verdict, Verifier
 from factory.domains.timeseries.timemaster import Extension, TimeMasterReward, classes_of
-from factory.errors import PluginError
+from factory.packs.by_sample import BARE, THINKING, ByTask, FormatOfSample, answer_of_each
 from factory.rewards.answers import normalise
 from factory.rewards.formats import parse
 from factory.rewards.intervals import IntervalIoU
 from factory.rewards.numeric import NumericAnswer
-from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter
+from factory.rewards.verifiers import ClosedAnswer, OptionLetter
 
 VERSION = "1"
 STEP_TOLERANCE = 2.0
 """Time steps by which a change may be missed; the generator's grid is 8."""
 VALUE_TOLERANCE = 0.1
 """Relative error up to which a regression counts as right."""
+
+
+def shape_of(sample: Sample) -> str:
+    """TimeMaster's form, or an answer block with (`thinking` long, short) or without (`off`) reasoning before it.
+
+    Any other `meta["form"]` is a question's own word for how its series is shown, and says nothing about the answer.
+    """
+    if sample.meta.get("form") == "timemaster":
+        return "timemaster"
+    return BARE if sample.meta.get("thinking") == "off" else THINKING
 
 
 @dataclass(frozen=True)
@@ -53,30 +63,19 @@ class Label:
 
 
 @dataclass(frozen=True)
-class FormatOfSample:
-    """Form by the sample: TimeMaster's, or an answer block with (`thinking` long, short) or without (`off`) reasoning before it."""
+class NamesClass:
+    """The form, and an answer that is one of the sample's classes: TimeMaster's fmt, by which an unknown label earns nothing."""
 
-    name: str = "format"
+    name: str = "label_format"
     version: str = VERSION
-    must_name_class: bool = False
-    """The answer must also be one of the sample's classes: TimeMaster's fmt, by which an unknown label earns nothing."""
-    shapes: Mapping[str, FormatVerifier] = field(
-        default_factory=lambda: {name: FormatVerifier(shape=name) for name in ("think_answer", "answer", "timemaster")}
-    )
+    form: FormatOfSample = field(default_factory=lambda: FormatOfSample(shape_of))
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Judge the form only. With thinking off, a reasoning block is a fault."""
-        shape = "think_answer"
-        if sample.meta.get("form") == "timemaster":
-            shape = "timemaster"
-        elif sample.meta.get("thinking") == "off":
-            shape = "answer"
-            if "<think>" in completion.lower():
-                return Verdict(0.0, Status.wrong, "a reasoning block, but this sample wants the answer alone")
-        verdict = self.shapes[shape](completion, sample)
-        if not self.must_name_class or verdict.score < 1.0:
+        """Judge the form, then whether the answer is a class; it may be the wrong one."""
+        verdict = self.form(completion, sample)
+        if verdict.score < 1.0:
             return verdict
-        answer = parse(completion, shape).answer or ""
+        answer = parse(completion, self.form.shape_of(sample)).answer or ""
         if normalise(answer) not in classes_of(sample):
             return Verdict(0.0, Status.wrong, f"well-formed, but {answer!r:.60} is none of the classes")
         return verdict
@@ -94,21 +93,6 @@ class Hit:
         """The inner verdict with a score of 0 or 1."""
         verdict = self.inner(completion, sample)
         return replace(verdict, score=float(verdict.status is Status.ok))
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """Hand the completion to the verifier of the sample's task. Raises ValueError for a task without one: the sample is faulty."""
-
-    name: str
-    routes: Mapping[str, Verifier]
-    version: str = VERSION
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """The routed verifier's verdict."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; '{self.name}' knows {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
 
 
 def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Verifier]:
@@ -130,16 +114,9 @@ def build_verifiers(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, Veri
         "value": NumericAnswer(name="value", rule="closeness", rel_tol=VALUE_TOLERANCE),
     }
     lenient = {name: Hit(replace(verifier, mode="lenient")) for name, verifier in answers.items()}  # type: ignore[type-var]
-    routes: dict[str, Verifier] = {}
-    for task, row in tasks.items():
-        named = [name for name in dict(row.get("verifiers") or {}) if name in lenient]  # type: ignore[call-overload]
-        if len(named) != 1:
-            raise PluginError(
-                f"pack.yaml: tasks.{task} must name exactly one of {', '.join(lenient)}, it names {len(named)}. Mend it."
-            )
-        routes[task] = lenient[named[0]]
+    routes: dict[str, Verifier] = {task: lenient[name] for task, name in answer_of_each(tasks, lenient).items()}
     others: list[Verifier] = [
-        FormatOfSample(), FormatOfSample(name="label_format", must_name_class=True), Extension(), TimeMasterReward(),
+        FormatOfSample(shape_of), NamesClass(), Extension(), TimeMasterReward(),
         TimeMasterReward(name="timemaster_original", variant="released"), ByTask("accuracy", routes),
     ]  # fmt: skip
     return {verifier.name: verifier for verifier in (*answers.values(), *others)}

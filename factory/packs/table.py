@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from factory.contracts import DataRequest, Document, Eval, Lesson, Sample, Verdict, Verifier
+from factory.contracts import DataRequest, Document, Eval, Lesson, Sample, Verifier
 from factory.data.rows import RowFault, RowReport
 from factory.data.shapes import cell, optional_cell, text_cell
 from factory.data.splits import normalised
+from factory.packs.by_sample import ByTask
 from factory.packs.choices import parse_options, resolve_answer
 from factory.packs.common_shapes import RowShape
 from factory.packs.loading import Loader
@@ -29,21 +30,6 @@ from factory.rewards.quantities import read_quantity
 from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter, YesNo
 
 LETTERS = "ABCDEFGHIJ"
-
-
-@dataclass(frozen=True)
-class ByTask:
-    """The verifier of the sample's task, reading bare answers too: what the primary eval measures."""
-
-    routes: Mapping[str, Verifier]
-    name: str = "accuracy"
-    version: str = "1"
-
-    def __call__(self, completion: str, sample: Sample) -> Verdict:
-        """Raises ValueError for a task that is not scored: the sample is faulty."""
-        if sample.task not in self.routes:
-            raise ValueError(f"sample {sample.id} has the task {sample.task!r}; scored are {', '.join(self.routes)}")
-        return self.routes[sample.task](completion, sample)
 
 
 class TablePack:
@@ -84,7 +70,7 @@ class TablePack:
         own = {kind: self.verifier_of(kind) for kind in self.questions.kinds}
         lenient = {kind: replace(one, mode="lenient") for kind, one in own.items()}
         routes = {task.name: lenient[task.kind] for task in self.questions.tasks if task.kind in lenient}
-        return {**own, "format": FormatVerifier(shape=self.questions.shape), "accuracy": ByTask(routes)}
+        return {**own, "format": FormatVerifier(shape=self.questions.shape), "accuracy": ByTask("accuracy", routes)}
 
     def verifier_of(self, kind: str) -> Any:
         """The strict verifier of one kind of answer."""
