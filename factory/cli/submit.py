@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.cli import options
-from factory.cli.output import emit_json, say, table
+from factory.cli.output import emit_json, say
 from factory.errors import ConfigError, RegistryError, near_miss
 
-CLUSTERS = ("local", "slurm")
-app = typer.Typer(no_args_is_help=True, help="Jobs submitted from here.")
+if TYPE_CHECKING:
+    from factory.launch.kubernetes import Cluster
+    from factory.launch.submission import Submission
+    from factory.registry.home import Home
+
+CLUSTERS = ("local", "slurm", "kubernetes", "skypilot")
+KUBERNETES, SKYPILOT = "Kubernetes", "SkyPilot"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What would be queued: its text, where that is kept, and how it is queued."""
+
+    text: str
+    path: Path
+    queue: Callable[[], str]
+    """Queues it; the job system's number. SkyPilot's only writes the file."""
 
 
 def submit(
-    command: Annotated[list[str], typer.Argument(help="The build: -- build --domain NAME ...")],
-    cluster: Annotated[str, typer.Option(help="local (a background process) or slurm.")] = "local",
+    command: Annotated[list[str], typer.Argument(help="The build: -- build --domain NAME ... (or: -- doctor --cluster)")],
+    cluster: Annotated[str, typer.Option(help="local (a background process), slurm, kubernetes, or skypilot (writes the task file).")] = "local",
     name: Annotated[str, typer.Option(help="Name of the job; without it a new one.")] = "",
     nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
     processes: Annotated[int, typer.Option(help="Training processes on each node; with --gpus as many.")] = 0,
@@ -28,52 +45,80 @@ def submit(
     memory: Annotated[str, typer.Option(help="Memory of each node, as the job system writes it: 64G.")] = "",
     wall: Annotated[str, typer.Option("--time", help="Longest run: 24:00:00. The job queues itself again and resumes.")] = "",
     grace: Annotated[int, typer.Option(help="Seconds before its end at which the job writes a checkpoint.")] = 120,
-    partition: Annotated[str, typer.Option()] = "",
-    account: Annotated[str, typer.Option()] = "",
-    qos: Annotated[str, typer.Option()] = "",
-    container: Annotated[str, typer.Option(help="none, venv, pyxis or apptainer; --image says which.")] = "none",
+    partition: Annotated[str, typer.Option(help="Slurm's partition; Kueue's queue on Kubernetes.")] = "",
+    account: Annotated[str, typer.Option(help="Slurm account to charge.")] = "",
+    qos: Annotated[str, typer.Option(help="Slurm quality of service.")] = "",
+    container: Annotated[str, typer.Option(help="Slurm: none, venv, pyxis or apptainer; --image says which.")] = "none",
     image: Annotated[str, typer.Option(help="Container image, .sif file, or folder of a virtual environment.")] = "",
     env: Annotated[list[str] | None, typer.Option(help="Name of a variable to pass on. Repeat for more.")] = None,
     env_file: Annotated[str, typer.Option(help="File of NAME=value lines on the cluster, for secrets.")] = "",
-    seeds: Annotated[str, typer.Option(help="Seeds of a job array, one build for each: 0,1,2.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, one build for each (a job array): 0,1,2.")] = "",
     extra: Annotated[list[str] | None, typer.Option(help="A further directive, as written: --constraint=h100. Repeat.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, queue nothing.")] = False,
+    namespace: Annotated[str, typer.Option(rich_help_panel=KUBERNETES, help="Namespace of the workload.")] = "default",
+    workload: Annotated[str, typer.Option(help="trainjob (Kubeflow Trainer 2) or jobset.", rich_help_panel=KUBERNETES)] = "trainjob",
+    home_claim: Annotated[str, typer.Option(help="PersistentVolumeClaim of FACTORY_HOME.", rich_help_panel=KUBERNETES)] = "factory-home",
+    home_size: Annotated[str, typer.Option(help="Make that claim, of this size: 500Gi.", rich_help_panel=KUBERNETES)] = "",
+    storage_class: Annotated[str, typer.Option(help="Storage class of the claim.", rich_help_panel=KUBERNETES)] = "",
+    data_claim: Annotated[str, typer.Option(help="Claim mounted read-only at /data.", rich_help_panel=KUBERNETES)] = "",
+    secret: Annotated[str, typer.Option(help="Secret that has the variables of --env.", rich_help_panel=KUBERNETES)] = "",
+    pull_secret: Annotated[str, typer.Option(help="Secret to pull the image with.", rich_help_panel=KUBERNETES)] = "",
+    node_label: Annotated[list[str] | None, typer.Option(help="Label that machines must have: key=value. Repeat.", rich_help_panel=KUBERNETES)] = None,
+    restarts: Annotated[int, typer.Option(help="How often a job that was lost or made room starts again.", rich_help_panel=KUBERNETES)] = 10,
+    volume: Annotated[str, typer.Option(help="Volume of FACTORY_HOME.", rich_help_panel=SKYPILOT)] = "factory-home",
+    accelerator: Annotated[str, typer.Option(help="Name of the GPU: H100.", rich_help_panel=SKYPILOT)] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script or manifests, queue nothing.")] = False,
     as_json: options.Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Queue a build on a cluster. It resumes by itself after preemption; `factory jobs` lists, shows, cancels and resumes it."""
-    from factory.launch import jobs, slurm
-    from factory.launch.submission import Submission, check_env, new_name
+    from factory.launch import jobs
+    from factory.launch.kubernetes import Cluster
+    from factory.launch.submission import POD, Submission, new_name
     from factory.registry.home import Home
 
     if cluster not in CLUSTERS:
         raise ConfigError(f"--cluster is {cluster!r}.{near_miss(cluster, CLUSTERS)} Known: {', '.join(CLUSTERS)}.")
-    home = Home.find()
-    words = tuple(command)
+    home, words = Home.find(), tuple(command)
+    is_pod = cluster in ("kubernetes", "skypilot")
+    if is_pod and container != "none":
+        raise ConfigError(f"--container is Slurm's; {cluster} always runs --image. Leave it out.")
     job = Submission(
         words, home.root, name or new_name(words), nodes, processes or gpus or 1, gpus, cpus, memory, wall, grace, partition, account,
-        qos, container, image, tuple(env or ()), env_file, _seeds(seeds), tuple(extra or ()),
+        qos, POD if is_pod else container, image, tuple(env or ()), env_file, _seeds(seeds), tuple(extra or ()),
     )  # fmt: skip
-    if cluster == "local" and (nodes > 1 or container != "none"):
-        raise ConfigError("--cluster local is this machine, without containers. Take --cluster slurm for more.")
+    where = Cluster(
+        namespace, workload, home_claim, home_size, storage_class, data_claim, secret, pull_secret, tuple(node_label or ()), restarts
+    )  # fmt: skip
     folder = jobs.folder_of(home, job.name)
     if (folder / jobs.FILE_NAME).exists():
         raise RegistryError(
             f"a job '{job.name}' was submitted already. Take another --name, or `factory jobs resume {job.name}`."
         )
-    script = slurm.script(job, log_folder=folder) if cluster == "slurm" else " ".join(("factory", *words))
+    made = _prepared(cluster, job, folder, where, volume, accelerator)
     if dry_run:
-        emit_json({"name": job.name, "script": script}) if as_json else say(script)
+        emit_json({"name": job.name, "script": made.text}) if as_json else say(made.text)
         return
-    check_env(job.env, os.environ)
-    number = _queue(cluster, job, script, folder)
-    jobs.record(home, jobs.JobRecord(job.name, cluster, number, words, str(folder / "build.sh"), env=job.env))
+    number = _queued(cluster, job, made, home)
     if as_json:
         emit_json({"name": job.name, "number": number, "folder": str(folder)})
-        return
-    say(
-        f"queued {job.name} as {cluster} job {number}",
-        f"look after it with: factory jobs list | logs {job.name} | cancel {job.name}",
-    )
+    elif cluster == "skypilot":
+        say(f"wrote {made.path}", f"start it with: sky jobs launch {made.path}")
+    else:
+        look = f"factory jobs list | logs {job.name} | cancel {job.name}"
+        say(f"queued {job.name} as {cluster} job {number}", f"look after it with: {look}")
+
+
+def _queued(cluster: str, job: Submission, made: Prepared, home: Home) -> str:
+    """Queue it and keep a record; the job system's number."""
+    from factory.launch import jobs
+    from factory.launch.submission import POD, check_env
+
+    passed_on = () if job.container == POD else job.env
+    check_env(passed_on, os.environ)
+    number = made.queue()
+    if cluster != "skypilot":
+        words = job.words if cluster == "local" else job.command
+        jobs.record(home, jobs.JobRecord(job.name, cluster, number, words, str(made.path), env=passed_on))
+    return number
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -83,91 +128,27 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--seeds is {text!r}; want whole numbers with commas: 0,1,2.") from err
 
 
-def _queue(cluster: str, job: object, script: str, folder: Path) -> str:
-    from factory.launch import background, slurm
-    from factory.launch.submission import Submission
+def _prepared(cluster: str, job: Submission, folder: Path, where: Cluster, volume: str, accelerator: str) -> Prepared:
+    from factory.launch import background, kubectl, kubernetes, skypilot, slurm
 
-    assert isinstance(job, Submission)
+    if cluster == "kubernetes":
+        text, path = kubernetes.to_yaml(kubernetes.manifests(job, where)), folder / "manifests.yaml"
+        number = kubectl.number_of(where.namespace, where.workload, job.name)
+        return Prepared(text, path, lambda: kubectl.apply(text, path, number))
+    if cluster == "skypilot":
+        text, path = skypilot.to_yaml(skypilot.task(job, volume, accelerator)), folder / "task.yaml"
+        return Prepared(text, path, lambda: _write(path, text))
     if cluster == "slurm":
-        return slurm.submit(script, folder / "build.sh", os.environ, job.env)
-    return background.start(replace(job), folder)
+        text, path = slurm.script(job, log_folder=folder), folder / "build.sh"
+        return Prepared(text, path, lambda: slurm.submit(text, path, os.environ, job.env))
+    if job.nodes > 1 or job.container != "none":
+        raise ConfigError("--cluster local is this machine, without containers. Take --cluster slurm or kubernetes for more.")
+    if len(job.seeds) > 1:
+        raise ConfigError("--cluster local runs one build. Submit once for each seed.")
+    return Prepared(shlex.join(("factory", *job.words)), folder / "build.sh", lambda: background.start(job, folder))
 
 
-def _state(cluster: str, number: str) -> tuple[str, str]:
-    from factory.launch import background, slurm
-
-    if cluster == "local":
-        return background.state(number), ""
-    return slurm.listed([number]).get(number, ("gone", "Slurm has forgotten it; its log is kept"))
-
-
-@app.command("list")
-def list_jobs(as_json: options.Json = False) -> None:
-    """All jobs submitted from this FACTORY_HOME, with what the job system says of them now."""
-    from factory.launch import jobs
-    from factory.registry.home import Home
-
-    rows = [(job, *_state(job.cluster, job.number)) for job in jobs.records(Home.find())]
-    if as_json:
-        emit_json([{"name": job.name, "cluster": job.cluster, "number": job.number, "state": state, "where": where,
-                    "command": list(job.command), "submitted": job.submitted} for job, state, where in rows])  # fmt: skip
-        return
-    say(table(("name", "cluster", "job", "state", "", "submitted", "command"),
-              [(job.name, job.cluster, job.number, state, where, job.submitted, " ".join(job.command)) for job, state, where in rows]))  # fmt: skip
-
-
-@app.command("logs")
-def show_logs(
-    name: Annotated[str, typer.Argument(help="Name or number of the job.")],
-    lines: Annotated[int, typer.Option(min=1, help="Lines of the end of each log.")] = 40,
-    as_json: options.Json = False,
-) -> None:
-    """The end of a job's logs."""
-    from factory.launch import jobs
-    from factory.registry.home import Home
-
-    home = Home.find()
-    found = jobs.logs(home, jobs.find(home, name))
-    ends = {str(path): path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] for path in found}
-    if as_json:
-        emit_json(ends)
-        return
-    for path, end in ends.items():
-        say(path, *end)
-    if not ends:
-        say("no log yet: the job has not begun")
-
-
-@app.command("cancel")
-def cancel(name: Annotated[str, typer.Argument(help="Name or number of the job.")], as_json: options.Json = False) -> None:
-    """Stop a job; what it has finished stays, and `resume` goes on from there."""
-    from factory.launch import background, jobs, slurm
-    from factory.registry.home import Home
-
-    job = jobs.find(Home.find(), name)
-    (slurm.cancel if job.cluster == "slurm" else background.cancel)(job.number)
-    emit_json({"cancelled": job.name}) if as_json else say(f"cancelled {job.name}")
-
-
-@app.command("resume")
-def resume(name: Annotated[str, typer.Argument(help="Name or number of the job.")], as_json: options.Json = False) -> None:
-    """Queue a job's script again; the build goes on where it stopped."""
-    from factory.launch import background, jobs, slurm
-    from factory.launch.submission import check_env
-    from factory.registry.home import Home
-
-    home = Home.find()
-    job = jobs.find(home, name)
-    state, _ = _state(job.cluster, job.number)
-    if state in ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "running"):
-        raise RegistryError(
-            f"{job.name} is {state.lower()} as job {job.number}; it resumes by itself. Cancel it first to queue it anew."
-        )
-    check_env(job.env, os.environ)
-    script = Path(job.script)
-    if job.cluster == "slurm":
-        number = slurm.submit(script.read_text(encoding="utf-8"), script, os.environ, job.env)
-    else:
-        number = background.run(job.command, script.parent)
-    jobs.record(home, replace(job, number=number, submitted=""))
-    emit_json({"name": job.name, "number": number}) if as_json else say(f"queued {job.name} again as job {number}")
+def _write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return ""

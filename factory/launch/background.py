@@ -15,8 +15,7 @@ from factory.launch.submission import Submission
 def start(job: Submission, folder: Path) -> str:
     """Start the build detached, its output in `<name>-local.log` of the folder; its process number and start time."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = job.command if job.processes == 1 else (*job.command, "--set", f"launch.processes={job.processes}")
-    return run(words, folder)
+    return run(job.words, folder)
 
 
 def run(words: Sequence[str], folder: Path) -> str:

@@ -23,3 +23,16 @@ def quiet_without_gpu() -> None:
     """Tell DeepSpeed that there is no GPU, before transformers or accelerate imports it and it warns about that."""
     if not num_gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def available_memory() -> int | None:
+    """Bytes this process may still take: the system's available memory, or what the cgroup leaves when that is less."""
+    free: list[int] = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        free.append(int(text) - int(used.read_text()))
+    return min(free, default=None)

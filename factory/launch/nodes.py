@@ -4,20 +4,20 @@
     node 1..  attend():  waits for a lead, starts what it asks for              <----+--  torchrun, node rank 1..
 
 Lead and attendants talk over one TCP connection each (JSON lines in authenticated frames); the key lies in a file of mode 0600 on
-the storage that all nodes share anyway. A lead may ask for nothing but a stage worker of this build. When a connection breaks, the
-attendant ends what it runs and waits for the next lead, so a killed build leaves no process behind.
+the storage that all nodes share anyway. A lead may ask for nothing but a stage worker of this build, the all-reduce of the
+preflight, and what that asks (preflight.py). When a connection breaks, the attendant ends what it runs and waits for the next lead,
+so a killed build leaves no process behind. An attendant that is asked to go (SIGTERM: its machine is drained) tells the lead, which
+lets the whole build make room after a checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import secrets
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -25,19 +25,23 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge, wait
+from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import Any
 
 from factory.errors import ConfigError, TrainingError
+from factory.launch.wire import receive, send, shake_hands
 
 log = logging.getLogger(__name__)
 
 NAME = "nodes"
 WORKER = "factory.pipeline.worker"
+PROBE = "factory.launch.allreduce"
+ROOM = {"do": "make room"}
+"""What an attendant sends whose machine is about to be taken away."""
 RETRY_S, JOIN_S, HANDSHAKE_S = 0.3, 600.0, 10
 """Pause between two tries to reach a lead; how long a lead waits for all nodes to join a stage; for one's key."""
-FIRST_PORT, NUM_PORTS = 20_000, 10_000
+FIRST_PORT, NUM_PORTS, KEY_BYTES = 20_000, 10_000, 32
 
 
 @dataclass(frozen=True)
@@ -82,27 +86,52 @@ def read_place(env: Mapping[str, str]) -> Place:
                 f"{who}: {names['rank']}={found['rank']!r} and {names['count']}={found['count']!r} must be numbers."
             ) from err
         if not 0 <= place.rank < place.count:
-            raise ConfigError(f"{who}: {names['rank']}={place.rank} is outside 0 to {names['count']}-1={place.count - 1}.")
+            raise ConfigError(
+                f"{who}: {names['rank']}={place.rank} is outside 0 to {names['count']}-1={place.count - 1}. Correct it."
+            )
         return place
     return Place(0, 1, "127.0.0.1", "job")
 
 
 def read_key(home: Path, job: str) -> bytes:
-    """The key that this job's nodes share: made by the first that asks, readable by the user alone. `home` is FACTORY_HOME."""
+    """The key that this job's nodes share: made by the first that asks, readable by the user alone. `home` is FACTORY_HOME.
+
+    Raises:
+        ConfigError: `home` cannot be written.
+    """
     path = home / "jobs" / job / "node.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".node.key-{os.getpid()}-{secrets.token_hex(4)}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(32))
-        os.fsync(file.fileno())
     try:
-        # A link is either made whole or refused, also on NFS: the first node's key wins.
-        with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_key(fresh)
+        try:
+            # A link is either made whole or refused, also on NFS: the first node's key wins.
             os.link(fresh, path)
-    finally:
-        fresh.unlink()
-    return path.read_bytes()
+        except FileExistsError:
+            log.debug("%s is there already", path)
+        except OSError as err:
+            log.debug("%s: no hard links here (%s)", path.parent, err)
+            with contextlib.suppress(FileExistsError):
+                _write_key(path)
+        finally:
+            fresh.unlink()
+        for _ in range(100):
+            if len(key := path.read_bytes()) == KEY_BYTES:
+                return key
+            time.sleep(0.1)  # another node writes it just now
+    except OSError as err:
+        raise ConfigError(
+            f"{path.parent} cannot be used: {err.strerror}. FACTORY_HOME must be a folder that all nodes can write."
+        ) from err
+    raise ConfigError(f"{path} holds no key. Delete it and start the job again.")
+
+
+def _write_key(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def nodes_command(module: str, arguments: Sequence[str], processes: int) -> list[str]:
@@ -132,23 +161,28 @@ def torchrun(place: Place, per_node: int, master_port: int, module: str, argumen
     ]  # fmt: skip
 
 
-def lead(place: Place, key: bytes, per_node: int, module: str, arguments: Sequence[str]) -> int:
+def lead(
+    place: Place, key: bytes, per_node: int, module: str, arguments: Sequence[str], on_room: Callable[[], None] = lambda: None
+) -> int:  # fmt: skip
     """Run one stage on all nodes; its exit status: 0, or that of the first node that failed.
+
+    Args:
+        on_room: called when a node has to go soon and asks for a checkpoint.
 
     Raises:
         TrainingError: not all nodes joined in time. Names the missing ones.
     """
-    with _listening(place) as listener:
-        others = _joined(listener, place, key)
+    with listening(place) as listener:
+        others = joined(listener, place, key)
         master_port = free_port()
         for connection in others.values():
-            _send(
+            send(
                 connection,
                 {"do": "run", "module": module, "arguments": list(arguments), "per_node": per_node, "port": master_port},
             )
         own = subprocess.Popen(torchrun(place, per_node, master_port, module, arguments), start_new_session=False)
         try:
-            return _watched(own, others)
+            return _watched(own, others, on_room)
         finally:
             if own.poll() is None:
                 own.terminate()
@@ -157,7 +191,7 @@ def lead(place: Place, key: bytes, per_node: int, module: str, arguments: Sequen
                 connection.close()
 
 
-def _watched(own: subprocess.Popen[bytes], others: dict[int, Connection]) -> int:
+def _watched(own: subprocess.Popen[bytes], others: dict[int, Connection], on_room: Callable[[], None]) -> int:
     """Wait for all nodes; the first failure ends the others."""
     running = dict(others)
     while running or own.poll() is None:
@@ -165,7 +199,11 @@ def _watched(own: subprocess.Popen[bytes], others: dict[int, Connection]) -> int
             return int(own.returncode)
         for connection in wait(list(running.values()), timeout=0.1):
             rank = next(rank for rank, one in running.items() if one is connection)
-            said = _receive(connection)  # type: ignore[arg-type]
+            said = receive(connection)  # type: ignore[arg-type]
+            if said == ROOM:
+                print(f"node {rank} has to go: asking for a checkpoint", file=sys.stderr, flush=True)
+                on_room()
+                continue
             if said is None or said.get("code") != 0:
                 what = "was lost" if said is None else f"ended with status {said.get('code')}"
                 print(f"node {rank} {what}; its own log has the reason", file=sys.stderr, flush=True)
@@ -180,9 +218,9 @@ def dismiss(place: Place, key: bytes) -> None:
     """Tell all attendants that the build has ended. Those that do not come within a minute are left to the job system."""
     if place.count == 1:
         return
-    with contextlib.suppress(TrainingError), _listening(place) as listener:
-        for connection in _joined(listener, place, key, within_s=60.0).values():
-            _send(connection, {"do": "end"})
+    with contextlib.suppress(TrainingError), listening(place) as listener:
+        for connection in joined(listener, place, key, within_s=60.0).values():
+            send(connection, {"do": "end"})
             connection.close()
 
 
@@ -195,29 +233,39 @@ def attend(place: Place, key: bytes, is_stopped: Callable[[], bool] = lambda: Fa
             time.sleep(RETRY_S)
             continue
         with connection, contextlib.suppress(OSError):
-            _send(connection, {"rank": place.rank})
-            asked = _receive(connection, is_stopped)
+            send(connection, {"rank": place.rank})
+            asked = receive(connection, is_stopped)
             if asked is None:
                 continue
             if asked.get("do") == "end":
                 return 0
-            _run_share(place, connection, asked)
+            if asked.get("do") == "check":
+                from factory.launch import preflight
+
+                preflight.answer(place, connection, asked)
+                continue
+            _run_share(place, connection, asked, is_stopped)
     return 130
 
 
-def _run_share(place: Place, connection: Connection, asked: Mapping[str, Any]) -> None:
+def _run_share(place: Place, connection: Connection, asked: Mapping[str, Any], is_stopped: Callable[[], bool]) -> None:
     """Run what was asked for, report how it ended; stop it when the lead goes away. Refuses anything but a stage worker."""
-    if asked.get("do") != "run" or asked.get("module") != WORKER:
+    if asked.get("do") != "run" or asked.get("module") not in (WORKER, PROBE):
         log.error("a lead asked for %r; refused", asked.get("module"))
-        _send(connection, {"code": 2})
+        send(connection, {"code": 2})
         return
-    command = torchrun(place, int(asked["per_node"]), int(asked["port"]), WORKER, [str(word) for word in asked["arguments"]])
+    arguments = [str(word) for word in asked["arguments"]]
+    command = torchrun(place, int(asked["per_node"]), int(asked["port"]), str(asked["module"]), arguments)
     process = subprocess.Popen(command, start_new_session=True)
+    has_asked = False
     try:
         while process.poll() is None:
-            if connection.poll(0.1) and _receive(connection) is None:
+            if connection.poll(0.1) and receive(connection) is None:
                 return
-        _send(connection, {"code": process.returncode})
+            if is_stopped() and not has_asked:
+                has_asked = True
+                send(connection, ROOM)
+        send(connection, {"code": process.returncode})
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -225,15 +273,23 @@ def _run_share(place: Place, connection: Connection, asked: Mapping[str, Any]) -
 
 
 @contextlib.contextmanager
-def _listening(place: Place) -> Iterator[Listener]:
-    # On all interfaces: node 0 may know itself by another address than the others use. Frames are authenticated both ways.
-    with Listener(("", place.port), backlog=place.count) as listener:
+def listening(place: Place) -> Iterator[Listener]:
+    """Node 0's door. Raises ConfigError when its port is taken."""
+    try:
+        # On all interfaces: node 0 may know itself by another address than the others use. Frames are authenticated both ways.
+        listener = Listener(("", place.port), backlog=place.count)
+    except OSError as err:
+        raise ConfigError(
+            f"node 0 cannot listen on port {place.port}: {err.strerror}. Set FACTORY_NODE_PORT to a free one, the same on all nodes."
+        ) from err
+    with listener:
         yield listener
 
 
-def _joined(listener: Listener, place: Place, key: bytes, within_s: float = JOIN_S) -> dict[int, Connection]:
+def joined(listener: Listener, place: Place, key: bytes, within_s: float = JOIN_S) -> dict[int, Connection]:
     """A connection to every other node, by rank. Raises TrainingError when some do not come."""
     found: dict[int, Connection] = {}
+    num_strangers = 0
     door: socket.socket = listener._listener._socket  # type: ignore[attr-defined]  # accept() has no time limit of its own
     door.settimeout(1.0)
     deadline = time.monotonic() + within_s
@@ -243,11 +299,13 @@ def _joined(listener: Listener, place: Place, key: bytes, within_s: float = JOIN
             raise TrainingError(
                 f"nodes {missing} of {place.count} did not join within {within_s:.0f} s. Look at their logs, and whether they "
                 f"reach {place.address} port {place.port} (FACTORY_NODE_PORT sets another)."
-            )
+                + (f" {num_strangers} tries came with another key: FACTORY_HOME must be one folder on storage that all nodes share."
+                   if num_strangers else "")
+            )  # fmt: skip
         try:
             connection = listener.accept()
-            _shake_hands(connection, key)
-            said = _receive(connection)
+            shake_hands(connection, key, HANDSHAKE_S)
+            said = receive(connection)
             rank = said.get("rank") if said else None
             if isinstance(rank, int) and 0 < rank < place.count:
                 found[rank] = connection
@@ -256,44 +314,22 @@ def _joined(listener: Listener, place: Place, key: bytes, within_s: float = JOIN
         except TimeoutError:
             continue
         except (OSError, EOFError, AuthenticationError) as err:
+            num_strangers += isinstance(err, AuthenticationError)
             log.warning("someone knocked who is no node of this job: %s", err)
     return found
 
 
-def _shake_hands(connection: Connection, key: bytes) -> None:
-    """Each side proves that it has the key, as `Client(authkey=...)` expects; someone who says nothing holds up nobody.
-
-    Raises:
-        AuthenticationError: another key. OSError, EOFError: silence, or gone.
-    """
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HANDSHAKE_S, 0))
-        deliver_challenge(connection, key)
-        answer_challenge(connection, key)
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
-
-
-def _send(connection: Connection, row: Mapping[str, Any]) -> None:
-    connection.send_bytes(json.dumps(row).encode())
-
-
-def _receive(connection: Connection, is_stopped: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-    """The next message; None when the other side is gone or talks nonsense. Bytes and JSON only: no pickle from the network."""
-    try:
-        while not connection.poll(0.5):
-            if is_stopped():
-                return None
-        row = json.loads(connection.recv_bytes(1 << 20))
-        return row if isinstance(row, dict) else None
-    except (OSError, EOFError, ValueError):
-        return None
-
-
 def free_port() -> int:
-    """A TCP port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine that nothing listens on.
+
+    Below the ports that the system gives to outgoing connections (32768 and up): one of those may be taken before torchrun opens it.
+    """
+    for _ in range(100):
+        port = FIRST_PORT + secrets.randbelow(NUM_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise TrainingError(f"no free TCP port between {FIRST_PORT} and {FIRST_PORT + NUM_PORTS}. See what listens there: ss -tlnp")
 
 
 def main(words: Sequence[str]) -> int:
@@ -302,7 +338,8 @@ def main(words: Sequence[str]) -> int:
 
     place = read_place(os.environ)
     try:
-        return lead(place, read_key(Home.find().root, place.job), int(words[0]), words[1], words[2:])
+        key = read_key(Home.find().root, place.job)
+        return lead(place, key, int(words[0]), words[1], words[2:], on_room=lambda: os.kill(os.getppid(), signal.SIGUSR1))
     except TrainingError as err:
         print(f"error: {err}", file=sys.stderr, flush=True)
         return err.exit_code

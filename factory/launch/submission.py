@@ -12,6 +12,8 @@ from pathlib import Path
 from factory.errors import ConfigError, near_miss
 
 CONTAINERS = ("none", "venv", "pyxis", "apptainer")
+POD = "pod"
+"""The container of a job system that runs nothing else (Kubernetes, SkyPilot)."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?")
 _WALL = re.compile(r"(\d+-)?\d{1,3}(:[0-5]\d){0,2}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -20,7 +22,7 @@ _PLAIN = re.compile(r"[\w.,:@/+=-]+")
 
 @dataclass(frozen=True)
 class Submission:
-    """One job. `command` is what follows `factory`: `("build", "--domain", "music")`."""
+    """One job. `command` is what follows `factory`: `("build", "--domain", "music")`, or `("doctor", "--cluster")`."""
 
     command: tuple[str, ...]
     home: Path
@@ -50,14 +52,14 @@ class Submission:
     env_file: str = ""
     """File of `NAME=value` lines on the cluster, readable by the user alone, that the job reads (secrets by reference)."""
     seeds: tuple[int, ...] = ()
-    """More than one: a job array, one build for each."""
+    """More than one: one build for each (a job array on Slurm)."""
     extra: tuple[str, ...] = ()
     """Further directives of the job system, as written: `--constraint=h100`."""
 
     def __post_init__(self) -> None:
-        if not self.command or self.command[0] != "build":
+        if not self.command or (self.command[0] != "build" and self.command[:2] != ("doctor", "--cluster")):
             raise ConfigError(
-                f"submit runs builds, got {' '.join(self.command) or 'nothing'}. Write: factory submit --cluster slurm -- build --domain NAME"
+                f"submit runs builds (and doctor --cluster), got {' '.join(self.command) or 'nothing'}. Write: factory submit --cluster slurm -- build --domain NAME"
             )
         if not _NAME.fullmatch(self.name):
             raise ConfigError(f"--name is {self.name!r}; use up to 50 small letters, digits and '-'.")
@@ -75,11 +77,11 @@ class Submission:
             )
         if self.wall and not _WALL.fullmatch(self.wall):
             raise ConfigError(f"--time is {self.wall!r}; want minutes, hours:minutes:seconds or days-hours:minutes:seconds.")
-        if self.container not in CONTAINERS:
+        if self.container not in (*CONTAINERS, POD):
             raise ConfigError(
                 f"--container is {self.container!r}.{near_miss(self.container, CONTAINERS)} Known: {', '.join(CONTAINERS)}."
             )
-        if (self.container != "none") != bool(self.image):
+        if self.container != POD and (self.container != "none") != bool(self.image):
             raise ConfigError(
                 "--container pyxis, apptainer or venv needs --image (an image, a .sif file, a folder), and none takes none."
             )
@@ -97,9 +99,17 @@ class Submission:
     @property
     def job_command(self) -> tuple[str, ...]:
         """What each node runs after `factory`: the build on all nodes' processes."""
+        return ("node", "--", *self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command with the number of processes and, when there is one seed, the seed."""
+        if self.command[0] != "build":
+            return self.command
         total = self.nodes * self.processes
         spread = ("--set", f"launch.processes={total}") if total > 1 else ()
-        return ("node", "--", *self.command, *spread)
+        seed = ("--seed", str(self.seeds[0])) if len(self.seeds) == 1 else ()
+        return (*self.command, *spread, *seed)
 
 
 def new_name(command: tuple[str, ...]) -> str:

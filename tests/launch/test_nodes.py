@@ -1,6 +1,7 @@
 """Several nodes of one job: who is where, the shared key, and stages that run on all of them or fail on all of them."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -61,6 +62,35 @@ def test_all_nodes_get_one_key_that_only_the_user_can_read(tmp_path):
     assert len(keys) == 1 and len(keys.pop()) == 32
     path = tmp_path / "jobs" / "j" / "node.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and os.listdir(path.parent) == ["node.key"]
+
+
+def test_the_key_needs_no_hard_links_and_a_folder_it_can_write(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="FACTORY_HOME must be a folder that all nodes can write"):
+        read_key(tmp_path / "file", "j")
+
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)  # as on many bucket mounts
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: read_key(tmp_path, "j"), range(40)))) == 1
+    assert os.listdir(tmp_path / "jobs" / "j") == ["node.key"]
+    (tmp_path / "jobs" / "j" / "node.key").write_bytes(b"half")
+    monkeypatch.setattr(nodes.time, "sleep", lambda _: None)
+    with pytest.raises(ConfigError, match="holds no key"):
+        read_key(tmp_path, "j")
+
+
+def test_free_ports_are_none_that_outgoing_connections_get(monkeypatch):
+    assert all(nodes.FIRST_PORT <= free_port() < 32_768 for _ in range(50))
+    with socket.socket() as taken:
+        taken.bind(("", free_port()))
+        taken.listen()
+        monkeypatch.setattr(nodes, "FIRST_PORT", taken.getsockname()[1])
+        monkeypatch.setattr(nodes, "NUM_PORTS", 1)
+        with pytest.raises(TrainingError, match="no free TCP port"):
+            free_port()
 
 
 def test_processes_must_divide_over_the_nodes(monkeypatch):
@@ -132,19 +162,65 @@ def test_an_attendant_runs_nothing_but_the_stage_worker(pair, tmp_path, monkeypa
 def test_a_lead_without_the_key_is_not_obeyed_and_missing_nodes_are_named(pair, tmp_path, monkeypatch):
     place, _, _ = pair
     with (
-        nodes._listening(place) as listener,
+        nodes.listening(place) as listener,
         pytest.raises(TrainingError, match=r"nodes \[1\] of 2 did not join"),
     ):
-        nodes._joined(listener, place, b"another key", within_s=3.0)
+        nodes.joined(listener, place, b"another key", within_s=3.0)
 
 
 def test_someone_who_connects_and_says_nothing_holds_up_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(nodes, "HANDSHAKE_S", 1)
     monkeypatch.setenv("FACTORY_NODE_PORT", str(free_port()))
     place = Place(0, 2, "127.0.0.1", "j")
-    with nodes._listening(place) as listener, socket.create_connection(("127.0.0.1", place.port)):
+    with nodes.listening(place) as listener, socket.create_connection(("127.0.0.1", place.port)):
         with pytest.raises(TrainingError, match="did not join"):
-            nodes._joined(listener, place, b"key", within_s=2.0)
+            nodes.joined(listener, place, b"key", within_s=2.0)
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("", free_port()))
+        taken.listen()
+        monkeypatch.setenv("FACTORY_NODE_PORT", str(port := taken.getsockname()[1]))
+        with (
+            pytest.raises(ConfigError, match=f"cannot listen on port {port}: .*FACTORY_NODE_PORT"),
+            nodes.listening(Place(0, 2, "a", "j")),
+        ):
+            pass
+
+
+def conducting(build):
+    """A node whose build is this program; its first line of output is read already."""
+    script = f"from factory.cli import node; import sys; sys.exit(node._conducted([sys.executable, '-uc', {build!r}], node._Alive('')))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT), "FACTORY_GRACE_S": "1"}, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    return process, process.stdout.readline().strip()
+
+
+def test_a_build_that_has_only_just_begun_hears_that_it_should_make_room():
+    """It ignores the signal until its handler stands; before, the first signal would have killed it or been lost."""
+    begin = "import signal, sys, time; print('up'); time.sleep(1.5); signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); time.sleep(60)"
+    process, _ = conducting(begin)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 75
+
+
+def test_a_build_that_does_not_make_room_within_the_grace_is_stopped():
+    process, _ = conducting("import time; print('up'); time.sleep(60)")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_a_killed_node_takes_its_build_with_it():
+    parent, child = conducting("import os, time; print(os.getpid()); time.sleep(300)")
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not Path("/proc", child).exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("the build outlived its node")
 
 
 def test_node_runs_builds_only(tmp_path):

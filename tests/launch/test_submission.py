@@ -86,6 +86,12 @@ def test_words_reach_the_build_as_they_were_typed(tmp_path):
     assert tuple(shlex.split(line)) == ("factory", "node", "--", *words)
 
 
+def test_one_seed_is_the_builds_seed_and_a_check_takes_no_settings_of_a_build():
+    assert made(seeds=(5,), processes=2).words == (*BUILD, "--set", "launch.processes=2", "--seed", "5")
+    assert made(command=("doctor", "--cluster"), nodes=2).job_command == ("node", "--", "doctor", "--cluster")
+    assert "--array" not in script(seeds=(5,)) and "--seed 5" in script(seeds=(5,))
+
+
 def test_an_array_has_a_seed_and_a_job_name_for_each_task():
     text = script(seeds=(3, 5, 8))
     assert "#SBATCH --array=0-2" in text and "seeds=(3 5 8)" in text and '--seed "${seeds[$SLURM_ARRAY_TASK_ID]}"' in text
