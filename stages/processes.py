@@ -10,10 +10,13 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs
 
 from factory.config.schema import OptimConfig
+from factory.stages.deepspeed_config import complete, read_config
 
 
-def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Accelerator:
-    """The accelerator of this process: DeepSpeed for `zero_stage` 1-3, else DDP (or alone).
+def make_accelerator(
+    zero_stage: int, precision: str, optim: OptimConfig, *, template: str = "", nvme_path: str = ""
+) -> Accelerator:
+    """The accelerator of this process: DeepSpeed for `zero_stage` 1-3 (by a template, see deepspeed_config.py), else DDP (or alone).
 
     The Learner does mixed precision and gradient accumulation itself, so accelerate is told of neither.
     """
@@ -31,24 +34,16 @@ def make_accelerator(zero_stage: int, precision: str, optim: OptimConfig) -> Acc
         # so make the gloo group first and let the Accelerator find it.
         PartialState(cpu=True)
     return Accelerator(
-        deepspeed_plugin=deepspeed_plugin(zero_stage, optim), mixed_precision="bf16" if precision == "bf16" else "no"
+        deepspeed_plugin=deepspeed_plugin(zero_stage, optim, template, nvme_path),
+        mixed_precision="bf16" if precision == "bf16" else "no",
     )
 
 
-def deepspeed_plugin(zero_stage: int, optim: OptimConfig) -> DeepSpeedPlugin:
-    """accelerate's plugin for ZeRO `zero_stage` (1-3). Accumulation is ours, so DeepSpeed's own is 1.
-
-    Gradients are checked before the update in every number format, so a bad step leaves the weights alone.
-    """
-    config = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": optim.clip_norm,
-        "zero_optimization": {"stage": zero_stage, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": "auto", "check_grad_overflow": True},
-        "steps_per_print": 10**9,
-    }
+def deepspeed_plugin(zero_stage: int, optim: OptimConfig, template: str = "", nvme_path: str = "") -> DeepSpeedPlugin:
+    """accelerate's plugin for ZeRO `zero_stage` (1-3). Raises ConfigError for a template that does not fit."""
+    config = complete(
+        read_config(template, zero_stage, nvme_path=nvme_path), clip_norm=optim.clip_norm, has_gpu=torch.cuda.is_available()
+    )
     return DeepSpeedPlugin(hf_ds_config=config)
 
 

@@ -52,7 +52,9 @@ class TransformersEngine:
     def sync(self, weights: WeightSource) -> int:
         """Note the version. Raises TrainingError when the weights are not this engine's own model (a bug of the caller)."""
         if weights.model is not self._loaded.model:
-            raise TrainingError("rl: engine=transformers generates with the policy's own module and was handed another one.")
+            raise TrainingError(
+                "rl: engine=transformers generates with the policy's own module and was handed another one. Hand it the policy."
+            )
         self._version = weights.version
         return self._version
 
