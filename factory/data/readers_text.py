@@ -221,7 +221,10 @@ def read_csv(path: Path, *, delimiter: str | None = None) -> Iterator[Row]:
         if 1 in lines.faults:
             raise lines.faults[1]
         delimiter = delimiter or max(",\t;", key=header_line.count)
-        header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+        try:
+            header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+        except csv.Error as err:
+            raise RowFault("header", f"{err}. Save the file with one kind of line end.") from err
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated or not any(header):
             raise RowFault("header", f"column {repeated[0]!r} appears twice." if repeated else "the header line is blank.")
