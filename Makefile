@@ -1,5 +1,10 @@
-.PHONY: check test test-slow lint fix docs
+.PHONY: check test test-slow lint fix docs site faults fuzz
 PYTHON ?= python
+COUNT ?= 200
+SEED ?= 1
+POINTS ?= 50
+INPUTS ?= 100000
+JOBS ?= 1
 
 check: lint test
 
@@ -14,9 +19,22 @@ test:
 test-slow:
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
+# COUNT scenarios in which something fails, drawn from SEED; ONLY="17 23" replays some. Then POINTS kills of a build of cpt, sft and rl.
+faults:
+	OMP_NUM_THREADS=1 $(PYTHON) tests/faults/inject.py --count $(COUNT) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY),--kill-points $(POINTS))
+
+# INPUTS changed inputs for every reader of foreign files; what is found is kept in tests/fuzz/found.
+fuzz:
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(PYTHON) tests/fuzz/fuzz.py --inputs $(INPUTS) --seed $(SEED)
+
 fix:
 	ruff check --fix .
 	ruff format .
 
 docs:
 	PYTHONPATH=. $(PYTHON) tests/docs/techniques_page.py
+	PYTHONPATH=. $(PYTHON) tests/docs/reference_pages.py
+
+# The documentation as a folder of pages (pip install -e ".[docs]"); no network is used.
+site:
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict

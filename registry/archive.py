@@ -71,7 +71,7 @@ def archive(registry: Registry, name: str, out: Path) -> tuple[ModelRecord, int]
         for file in files:
             if why := unsafe(file.path):
                 raise RegistryError(
-                    f"{registry.store.root / digest / file.path}: is {why}, so no registry would take the archive."
+                    f"{registry.store.root / digest / file.path}: is {why}, so no registry would take the archive. Rename the file and register the model again."
                 )
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)
@@ -101,7 +101,7 @@ def write_tar(file: BinaryIO, record: ModelRecord, objects: Mapping[str, Sequenc
               "objects": {digest: [asdict(entry) for entry in files] for digest, files in objects.items()}}  # fmt: skip
     raw = (json.dumps(header, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
     if len(raw) > HEADER_LIMIT or sum(map(len, objects.values())) > FILES_LIMIT:
-        raise RegistryError(f"{record.id}: its manifest is too large for an archive ({len(raw)} bytes, limit {HEADER_LIMIT}).")
+        raise RegistryError(f"{record.id}: its manifest is too large for an archive ({len(raw)} bytes, limit {HEADER_LIMIT}). Copy FACTORY_HOME instead.")
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         _add(tar, HEADER, len(raw), io.BytesIO(raw))
         for digest, files in objects.items():

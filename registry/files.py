@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,15 @@ from typing import Any
 
 from factory.errors import RegistryError
 
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full: free some space, or move FACTORY_HOME to a larger one",
+    errno.EDQUOT: "The quota is spent: free some space, or move FACTORY_HOME elsewhere",
+    errno.EFBIG: "A limit on the size of files (ulimit -f, or the file system's) is reached: raise it, or move FACTORY_HOME",
+    errno.EROFS: "The disk is mounted read-only: mount it for writing, or move FACTORY_HOME",
+    errno.EACCES: "This user has no access there: mend the permissions, or move FACTORY_HOME",
+    errno.EPERM: "This user has no access there: mend the permissions, or move FACTORY_HOME",
+    errno.EIO: "The disk reports errors: look at the system's log, and move FACTORY_HOME to a sound one",
+}  # fmt: skip
 BLOCK = 1 << 20
 """Bytes read at a time while hashing."""
 
@@ -25,6 +36,26 @@ class FileEntry:
     """Relative to the folder, with forward slashes."""
     sha256: str
     num_bytes: int
+
+
+def disk_error(err: OSError, where: Path) -> RegistryError:
+    """The same in the user's words: what, where, what to do."""
+    place = err.filename or where
+    remedy = _REMEDIES.get(err.errno or 0, "Check the disk and the permissions")
+    return RegistryError(f"{place}: {err.strerror or err}. {remedy}; the same command goes on from what is finished.")
+
+
+def disk_fault(err: BaseException) -> OSError | None:
+    """The disk's own error behind an exception, also where a library tells it only in words (safetensors: `(os error 28)`)."""
+    seen: BaseException | None = err
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _REMEDIES:
+            return seen
+        told = re.search(r"\(os error ([0-9]+)\)", str(seen))
+        if told and int(told[1]) in _REMEDIES:
+            return OSError(int(told[1]), os.strerror(int(told[1])))
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def sha256_file(path: Path) -> str:

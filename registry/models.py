@@ -162,8 +162,15 @@ class Registry:
         )
 
     def model_path(self, name: str) -> Path:
-        """Folder to load: transformers weights, or an adapter with its chain."""
+        """Folder to load: transformers weights, or an adapter with its chain.
+
+        Raises:
+            RegistryError: no such model, its files are gone, or FACTORY_PUBLIC_KEY names a key that did not sign it as it is.
+        """
+        from factory.registry.signing import require_signature  # which needs this module
+
         record = self.show(name)
+        require_signature(self, record.id)
         return self.store.path(record.artifacts["model"]) if "model" in record.artifacts else Path(record.base["path"])
 
     def verify(self, name: str | None = None) -> list[Problem]:

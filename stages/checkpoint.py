@@ -2,6 +2,8 @@
 
     checkpoints/step-00000050/state.json         the tree: numbers, strings, lists, mappings
                               tensors.safetensors  the tensors that the tree refers to
+                              metrics.jsonl        a copy, as it was then
+                              files.json           sha256 of every other file, so that a flipped bit is not trained on
                               engine/              only with DeepSpeed: its own shards
 
 A checkpoint is written under a hidden name, flushed to the disk, then renamed; older ones go after that.
@@ -11,10 +13,12 @@ A kill at any moment leaves either the previous or the new checkpoint, never a h
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +27,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from factory.errors import TrainingError
+from factory.errors import RegistryError, TrainingError
+from factory.registry.files import entries, read_json, write_atomic, write_json
 
+log = logging.getLogger(__name__)
 FORMAT = 1
-STATE_FILE, TENSOR_FILE, ENGINE_FOLDER = "state.json", "tensors.safetensors", "engine"
+STATE_FILE, TENSOR_FILE, ENGINE_FOLDER, FILES = "state.json", "tensors.safetensors", "engine", "files.json"
+_NAME = re.compile(r"step-([0-9]{8,})")
 _PREFIX, _UNFINISHED = "step-", ".unfinished-"
 
 
@@ -63,6 +70,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 def finish_checkpoint(unfinished: Path, step: int) -> Path:
     """Flush the folder to the disk, give it its name, remove every other checkpoint; return the folder."""
     root = unfinished.parent
+    write_json(unfinished / FILES, {file.path: file.sha256 for file in entries(unfinished)})
     for path in sorted(unfinished.rglob("*")):
         _fsync(path)
     _fsync(unfinished)
@@ -79,8 +87,34 @@ def finish_checkpoint(unfinished: Path, step: int) -> Path:
 
 def newest_checkpoint(root: Path) -> tuple[int, Path] | None:
     """(steps done, folder) of the newest whole checkpoint, or None."""
-    found = sorted(path for path in root.glob(f"{_PREFIX}*") if path.is_dir()) if root.is_dir() else []
-    return (int(found[-1].name.removeprefix(_PREFIX)), found[-1]) if found else None
+    names = [(int(hit[1]), path) for path in root.glob(f"{_PREFIX}*") if (hit := _NAME.fullmatch(path.name)) and path.is_dir()]
+    return max(names) if names else None
+
+
+def keep_copy(path: Path, folder: Path) -> None:
+    """Put a copy of a file that grows with the stage into its checkpoint; nothing when there is no such file."""
+    if path.exists():
+        shutil.copyfile(path, folder / path.name)
+
+
+def take_copy(folder: Path, path: Path) -> None:
+    """Put the file back as it was at the checkpoint, whatever became of it since."""
+    if (folder / path.name).exists():
+        write_atomic(path, (folder / path.name).read_bytes())
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with the files of a checkpoint, and what to do; empty when they are those that were written."""
+    remedy = f"Delete {folder} to train the stage from its start."
+    try:
+        known, found = read_json(folder / FILES), {file.path: file.sha256 for file in entries(folder, skip=(FILES,))}
+    except RegistryError as err:
+        return f"{folder}: the checkpoint cannot be read ({err}) {remedy}"
+    if known == found:
+        return ""
+    known = known if isinstance(known, dict) else {FILES: "not a mapping"}
+    changed = sorted(name for name in {*known, *found} if known.get(name) != found.get(name))
+    return f"{folder}: the checkpoint is damaged: {', '.join(changed)} is not what was written. {remedy}"
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -95,7 +129,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         return _unflatten(content["tree"], tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as err:
         raise TrainingError(
             f"{folder}: the checkpoint cannot be read ({err}). Delete that folder to train the stage from its start."
         ) from err
@@ -165,3 +199,37 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def state_of_rank(folder: Path, ranks: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Mapping[str, Any]:
+    """What this process kept; with another number of processes, what the main one kept, which every piece may start from.
+
+    Rows are dealt out anew in every step, so the run goes on with the same rows in the same order. Only generators that a rank
+    beyond the saved ones owns start afresh.
+    """
+    if len(ranks) == world_size:
+        return ranks[rank]
+    log.warning("%s: made by %d processes, now there are %d; equal up to rounding", folder, len(ranks), world_size)
+    return {**ranks[0], "rng": ranks[rank]["rng"] if rank < len(ranks) else None}
+
+
+def check_fit(
+    folder: Path, state: Mapping[str, Any], pieces: Collection[str], shapes: Mapping[str, tuple[int, ...]], *, is_deepspeed: bool
+) -> None:
+    """Refuse a checkpoint of another set-up.
+
+    Args:
+        pieces: names of what the stage will resume.
+        shapes: of its trainable parameters by name.
+
+    Raises:
+        TrainingError: made with DeepSpeed and now without (or the reverse), with other pieces, or for another model.
+    """
+    remedy = f"Run with the settings it was made with, or delete {folder} to train the stage from its start."
+    if is_deepspeed == ("weights" in state):
+        raise TrainingError(f"{folder}: made {'without' if is_deepspeed else 'with'} DeepSpeed. {remedy}")
+    if set(state["ranks"][0]["pieces"]) != set(pieces):
+        held = sorted(state["ranks"][0]["pieces"])
+        raise TrainingError(f"{folder}: holds the pieces {held}, not {sorted(pieces)}. {remedy}")
+    if not is_deepspeed and {name: tuple(weight.shape) for name, weight in state["weights"].items()} != dict(shapes):
+        raise TrainingError(f"{folder}: made for a model with other trainable weights. {remedy}")

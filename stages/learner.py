@@ -24,10 +24,13 @@ from torch import Tensor, nn
 from factory.config.schema import OptimConfig
 from factory.errors import Interrupted, TrainingError
 from factory.stages import checkpoint as ck
+from factory.stages.engine_state import read_whole, write_whole
 from factory.stages.metrics import FILE_NAME, truncate_metrics
-from factory.stages.objectives import Filler, Objective
-from factory.stages.processes import make_accelerator
+from factory.stages.objectives import Filler, Objective, has_images
+from factory.stages.processes import make_accelerator, sum_maps
+from factory.stages.roll_call import RollCall
 from factory.stages.schedule import freeze_what_is_asked, lr_factor, param_groups, set_lr
+from factory.stages.setbacks import Setbacks
 from factory.stages.stopping import forget, is_asked_to_stop
 
 if TYPE_CHECKING:
@@ -48,16 +51,19 @@ class Learner:
         seed: of the global generators; each rank adds its number.
         precision: `fp32` or `bf16`.
         zero_stage: DeepSpeed ZeRO 1, 2 or 3; -1 and 0 mean plain DDP (ZeRO 0 shards nothing).
+        deepspeed: its template or file, see deepspeed_config.py; empty: the plain one of the ZeRO stage.
     """
 
     def __init__(
         self, loaded: LoadedModel, optim: OptimConfig, total_steps: int, workdir: Path, seed: int, precision: str = "fp32",
-        *, zero_stage: int = -1,
+        *, zero_stage: int = -1, deepspeed: str = "", nvme_path: str = "", collective_timeout_s: float = 1800.0,
     ) -> None:  # fmt: skip
         self.loaded, self.optim, self.total_steps = loaded, optim, total_steps
         self._workdir, self._precision, self._zero_stage = Path(workdir), str(getattr(precision, "value", precision)), zero_stage
         lr_factor(0, total_steps, optim)  # a wrong schedule is refused before anything is built
-        self._accelerator = make_accelerator(zero_stage, self._precision, optim)
+        self.setbacks = Setbacks(optim, self._workdir / "checkpoints")
+        self._accelerator = make_accelerator(zero_stage, self._precision, optim, template=deepspeed, nvme_path=nvme_path)
+        self._roll_call = RollCall(self._workdir, self.rank, self.world_size, collective_timeout_s)
         ck.seed_everything(seed + self.rank)
         self._steps_done = 0
         self._prepare(loaded.model)
@@ -67,7 +73,11 @@ class Learner:
         """A Learner with the precision and the launch settings of the build."""
         launch = ctx.build.get("launch", {})
         precision = ctx.build.get("precision", "fp32")
-        return cls(loaded, optim, total_steps, ctx.workdir, ctx.seed, precision, zero_stage=int(launch.get("zero_stage", -1)))
+        return cls(
+            loaded, optim, total_steps, ctx.workdir, ctx.seed, precision, zero_stage=int(launch.get("zero_stage", -1)),
+            deepspeed=str(launch.get("deepspeed", "")), nvme_path=str(launch.get("nvme_path", "")),
+            collective_timeout_s=float(launch.get("collective_timeout_s", 1800.0)),
+        )  # fmt: skip
 
     def _prepare(self, model: nn.Module) -> None:
         freeze_what_is_asked(model, self.optim)
@@ -119,11 +129,17 @@ class Learner:
         return self._accelerator.is_main_process
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's `value`, in rank order, on every rank. The value must pickle."""
+        """Every rank's `value`, in rank order, on every rank. The value must pickle. Raises TrainingError when a rank does not come."""
+        self._roll_call.call()
         return gather_object([value]) if self.world_size > 1 else [value]
 
+    def enter(self, phase: str) -> None:
+        """Say what this process does from now on; it is what the others read of one that does not come."""
+        self._roll_call.enter(phase)
+
     def wait(self) -> None:
-        """Return when every rank has come here."""
+        """Return when every rank has come here. Raises TrainingError, naming rank and phase, when one does not."""
+        self._roll_call.call()
         self._accelerator.wait_for_everyone()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -142,13 +158,16 @@ class Learner:
 
         Returns:
             `loss` (of the whole step), `lr` (peak group), `grad_norm` (before clipping, over all ranks), the totals of
-            `objective.counts` and the sums of its metrics.
+            `objective.counts` and the sums of its metrics. A step that must not be taken (see setbacks.py) left the weights as
+            they were: it has `bad_steps` = 1, and what is not finite is left out.
 
         Raises:
-            TrainingError: loss or gradient is not finite; the weights are as before the step.
+            RolledBack: too many bad steps in a row; the stage goes on from its last checkpoint.
+            TrainingError: that happened too often; the weights are as before the step.
         """
+        self.enter(f"update {self._steps_done + 1} of {self.total_steps}: forward and backward")
         totals, num_micro = self._agree(micro_batches, objective)
-        lr = self.optim.lr * lr_factor(self._steps_done, self.total_steps, self.optim)
+        lr = self.optim.lr * lr_factor(self._steps_done, self.total_steps, self.optim) * self.setbacks.lr_scale
         set_lr(self._optimizer.param_groups, lr / self.optim.lr if self.optim.lr else 0.0)
         self.model.train()
         losses: list[Tensor] = []
@@ -167,11 +186,23 @@ class Learner:
                     sums[name] = sums.get(name, 0.0) + float(value)
         self.model.eval()
         local = {**sums, "loss": float(torch.stack(losses).sum()) if losses else 0.0}
-        figures = _sum_maps(self.gather(local))
-        grad_norm, is_taken = self._update(figures["loss"], allows)
+        figures = sum_maps(self.gather(local))
+        grad_norm, is_taken, fault = self._update(figures["loss"], allows)
         self._steps_done += 1
+        if fault:
+            self._set_back(fault)
+            told = {**totals, **figures, "lr": lr, "grad_norm": grad_norm, "bad_steps": 1.0}
+            return {name: value for name, value in told.items() if math.isfinite(value)}
+        self.setbacks.good(grad_norm)
         skipped = {} if allows is None else {"skipped": float(not is_taken)}
         return {**totals, **figures, "lr": lr, "grad_norm": grad_norm, **skipped}
+
+    def _set_back(self, fault: str) -> None:
+        try:
+            self.setbacks.bad(self._steps_done, self.total_steps, fault, is_main=self.is_main, can_skip=not self.is_deepspeed)
+        except TrainingError:
+            self.wait()  # the main process has written why; the first to end takes the others with it
+            raise
 
     def reset_optimizer(self) -> None:
         """Forget the optimiser's moments (a new iteration of mirror descent). Not with DeepSpeed.
@@ -189,9 +220,9 @@ class Learner:
 
     def _agree(self, micro_batches: Sequence[Any], objective: Objective) -> tuple[dict[str, float], int]:
         """Totals over all ranks, and how many forwards this rank runs. Refuses what would hang a sharded model."""
-        counts = _sum_maps([objective.counts(batch) for batch in micro_batches if not isinstance(batch, Filler)])
-        has_images = [_has_images(batch) for batch in micro_batches]
-        per_rank = self.gather((counts, has_images))
+        counts = sum_maps([objective.counts(batch) for batch in micro_batches if not isinstance(batch, Filler)])
+        with_images = [has_images(batch) for batch in micro_batches]
+        per_rank = self.gather((counts, with_images))
         lengths = [len(images) for _, images in per_rank]
         if min(lengths) == 0:
             raise TrainingError(
@@ -204,7 +235,7 @@ class Learner:
                 f"step {self._steps_done + 1}: some ranks have images where others have only text; DeepSpeed would hang. "
                 "Deal rows with and without images apart (stages/batches.py `deal`), or set launch.zero_stage=-1."
             )
-        return _sum_maps([counts for counts, _ in per_rank]), max(lengths) if self.is_deepspeed else len(micro_batches)
+        return sum_maps([counts for counts, _ in per_rank]), max(lengths) if self.is_deepspeed else len(micro_batches)
 
     @contextlib.contextmanager
     def _last_or_no_sync(self, is_last: bool) -> Iterator[None]:
@@ -227,36 +258,26 @@ class Learner:
         else:
             self._accelerator.backward(loss)
 
-    def _update(self, loss: float, allows: Callable[[float], bool] | None) -> tuple[float, bool]:
-        """Check, clip, update, clear; return the gradient norm before clipping (same on every rank), and whether it stepped."""
-        if not math.isfinite(loss):
-            self._refuse("loss", loss)
+    def _update(self, loss: float, allows: Callable[[float], bool] | None) -> tuple[float, bool, str]:
+        """Check, clip, update, clear; return the gradient norm before clipping (same on every rank), whether it stepped, what is wrong."""
         if self.is_deepspeed:
+            if not math.isfinite(loss):
+                return math.nan, False, self.setbacks.fault(loss, 0.0)
             self._wrapped.step()
             norm = float(self._wrapped.get_global_grad_norm())
-            if self._wrapped.optimizer.overflow or not math.isfinite(norm):
-                self._refuse("gradient norm", norm)
-            return norm, True
+            return norm, True, self.setbacks.fault(loss, math.inf if self._wrapped.optimizer.overflow else norm)
         gradients = [parameter.grad for parameter in self._trainable if parameter.grad is not None]
         norm_tensor = torch.nn.utils.get_total_norm(gradients)
         norm = float(norm_tensor)
-        if not math.isfinite(norm):
-            self._refuse("gradient norm", norm)
-        if allows is not None and not allows(norm):
+        fault = self.setbacks.fault(loss, norm)
+        if fault or (allows is not None and not allows(norm)):
             self._optimizer.zero_grad(set_to_none=True)
-            return norm, False
+            return norm, False, fault
         if self.optim.clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(self._trainable, self.optim.clip_norm, norm_tensor)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return norm, True
-
-    def _refuse(self, what: str, value: float) -> None:
-        raise TrainingError(
-            f"step {self._steps_done + 1} of {self.total_steps}: the {what} is {value}; the weights were left as they were. "
-            "Lower optim.lr, lengthen optim.warmup_steps or set precision=fp32, and look at the rows of this step; "
-            "the same command resumes from the last checkpoint."
-        )
+        return norm, True, ""
 
     def save_checkpoint(self, step: int, pieces: Mapping[str, ck.Stateful]) -> Path:
         """Write everything an exact resume needs after `step` optimiser steps; older checkpoints go.
@@ -267,22 +288,25 @@ class Learner:
         own = {"rng": ck.rng_state(), "pieces": {name: dict(piece.state_dict()) for name, piece in pieces.items()}}
         ranks = self.gather(own)
         unfinished = root / f"{ck._UNFINISHED}{step:08d}"
+        self.enter(f"the checkpoint of update {step}")
         if self.is_main:
             unfinished = ck.begin_checkpoint(root, step)
-            ck.write_state(unfinished, {"step": step, "ranks": ranks, **({} if self.is_deepspeed else self._weights())})
+            weights = {} if self.is_deepspeed else self._weights()
+            ck.write_state(unfinished, {"step": step, "ranks": ranks, "setbacks": self.setbacks.state_dict(), **weights})
         self.wait()
         if self.is_deepspeed:
-            self._wrapped.save_checkpoint(str(unfinished / ck.ENGINE_FOLDER), tag="state", exclude_frozen_parameters=True)
+            write_whole(unfinished / ck.ENGINE_FOLDER, self._wrapped, self._named(), is_main=self.is_main)
             self.wait()
         if self.is_main:
+            ck.keep_copy(self._workdir / FILE_NAME, unfinished)
             ck.finish_checkpoint(unfinished, step)
         self.wait()
         return root / f"{ck._PREFIX}{step:08d}"
 
     def save_checkpoint_if_due(self, step: int, pieces: Mapping[str, ck.Stateful]) -> bool:
-        """`save_checkpoint` every `optim.checkpoint_every` steps (not after the last, which saves the model itself)."""
+        """`save_checkpoint` every `optim.checkpoint_every` steps (not after the last, which saves the model itself, nor a bad one)."""
         every = self.optim.checkpoint_every
-        is_due = every > 0 and step % every == 0 and step < self.total_steps
+        is_due = every > 0 and step % every == 0 and step < self.total_steps and self.setbacks.is_sound
         if is_due:
             self.save_checkpoint(step, pieces)
         self.stop_if_asked(step, pieces, is_saved=is_due)
@@ -292,84 +316,64 @@ class Learner:
         """End the stage after a checkpoint when `stopping.ask_to_stop` was called; not after the last step. Call it on every rank.
 
         Raises:
-            Interrupted: the stage is to stop; a checkpoint of `step` is on disk.
+            Interrupted: the stage is to stop; a checkpoint of `step` is on disk (after a bad step: the last good one).
         """
         if step >= self.total_steps or not self.gather(self.is_main and is_asked_to_stop(self._workdir))[0]:
             return
-        if not is_saved:
+        if not is_saved and self.setbacks.is_sound:
             self.save_checkpoint(step, pieces)
         if self.is_main:
             forget(self._workdir)
         self.wait()
-        raise Interrupted(f"stopped after step {step} of {self.total_steps}, as asked; a checkpoint of it is on disk.")
+        raise Interrupted(
+            f"stopped after step {step} of {self.total_steps}, as asked; a checkpoint of it is on disk. The same command resumes."
+        )
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
     def _weights(self) -> dict[str, Any]:
-        trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        return {"weights": trainable, "optimizer": self._optimizer.state_dict()}
+        return {"weights": dict(self._named()), "optimizer": self._optimizer.state_dict()}
 
     def resume(self, pieces: Mapping[str, ck.Stateful]) -> int:
         """Take up the newest checkpoint, cut metrics.jsonl to it; return the steps already done (0: none).
 
         Raises:
-            TrainingError: the checkpoint is damaged, of another model, or (with DeepSpeed) of another number of processes.
+            TrainingError: the checkpoint is damaged, of another model, or made with DeepSpeed and now without (or the reverse).
         """
         found = ck.newest_checkpoint(self._workdir / "checkpoints")
         step, folder = found or (0, None)
+        self.setbacks.resume(None)
         if folder is not None:
+            damage = self.gather(ck.damage(folder) if self.is_main else "")[0]
+            if damage:
+                raise TrainingError(damage)
             state = ck.read_state(folder)
-            self._check_fit(folder, state, pieces)
+            shapes = {name: tuple(parameter.shape) for name, parameter in self._named()}
+            ck.check_fit(folder, state, pieces, shapes, is_deepspeed=self.is_deepspeed)
             self._load_weights(folder, state)
-            own = self._own_state(folder, state["ranks"])
+            own = ck.state_of_rank(folder, state["ranks"], self.rank, self.world_size)
             for name, piece in pieces.items():
                 piece.load_state_dict(own["pieces"][name])
             if own["rng"] is not None:
                 ck.set_rng_state(own["rng"])
+            self.setbacks.resume(state["setbacks"])
             log.info("resumed at step %d of %d from %s", step, self.total_steps, folder)
         if self.is_main:
+            if folder is not None:
+                ck.take_copy(folder, self._workdir / FILE_NAME)
             truncate_metrics(self._workdir / FILE_NAME, step)
         self.wait()
         self._steps_done = step
         return step
 
-    def _own_state(self, folder: Path, ranks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """What this process kept; with another number of processes, what the main one kept, which every piece may start from.
-
-        Rows are dealt out anew in every step, so the run goes on with the same rows in the same order. Only generators that a rank
-        beyond the saved ones owns start afresh.
-        """
-        if len(ranks) == self.world_size:
-            return ranks[self.rank]
-        log.warning("%s: made by %d processes, now there are %d; equal up to rounding", folder, len(ranks), self.world_size)
-        return {**ranks[0], "rng": ranks[self.rank]["rng"] if self.rank < len(ranks) else None}
-
-    def _check_fit(self, folder: Path, state: Mapping[str, Any], pieces: Mapping[str, Any]) -> None:
-        remedy = f"Run with the settings it was made with, or delete {folder} to train the stage from its start."
-        if self.is_deepspeed and len(state["ranks"]) != self.world_size:
-            raise TrainingError(
-                f"{folder}: DeepSpeed's shards were made by {len(state['ranks'])} processes, now there are {self.world_size}. {remedy}"
-            )
-        if self.is_deepspeed == ("weights" in state):
-            raise TrainingError(f"{folder}: made {'without' if self.is_deepspeed else 'with'} DeepSpeed. {remedy}")
-        if set(state["ranks"][0]["pieces"]) != set(pieces):
-            held = sorted(state["ranks"][0]["pieces"])
-            raise TrainingError(f"{folder}: holds the pieces {held}, not {sorted(pieces)}. {remedy}")
-        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters() if p.requires_grad}
-        if not self.is_deepspeed and {name: tuple(w.shape) for name, w in state["weights"].items()} != shapes:
-            raise TrainingError(f"{folder}: made for a model with other trainable weights. {remedy}")
-
     def _load_weights(self, folder: Path, state: Mapping[str, Any]) -> None:
         if self.is_deepspeed:
-            # DeepSpeed's own shards, written by this very run in its own workdir; its loader reads pickle.
-            path, _ = self._wrapped.load_checkpoint(
-                str(folder / ck.ENGINE_FOLDER), tag="state", load_module_strict=False, load_lr_scheduler_states=False
-            )
-            if path is None:
-                raise TrainingError(f"{folder}: DeepSpeed's shards are missing. Delete that folder to train from the start.")
+            read_whole(folder / ck.ENGINE_FOLDER, self._wrapped, self._named())
             return
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(state["weights"][name])
+            for name, parameter in self._named():
+                parameter.copy_(state["weights"][name])
         self._optimizer.load_state_dict(state["optimizer"])
 
     def save_model(self, out_dir: Path) -> None:
@@ -394,17 +398,3 @@ class Learner:
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(list(self.model.parameters()))
-
-
-def _has_images(batch: Any) -> bool:
-    batch = batch.batch if isinstance(batch, Filler) else batch
-    return isinstance(batch, Mapping) and batch.get("pixel_values") is not None
-
-
-def _sum_maps(maps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Key-wise sums, in the order of `maps` so that every rank rounds alike."""
-    sums: dict[str, float] = {}
-    for figures in maps:
-        for name, value in figures.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums

@@ -71,3 +71,9 @@ def model_logprobs(model: nn.Module, batch: Batch) -> Tensor:
     from factory.stages.models.forward import token_logprobs
 
     return token_logprobs(model, dict(batch))[0]
+
+
+def has_images(batch: Any) -> bool:
+    """True when a micro-batch (or a filler's) carries pixels."""
+    batch = batch.batch if isinstance(batch, Filler) else batch
+    return isinstance(batch, Mapping) and batch.get("pixel_values") is not None

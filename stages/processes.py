@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -56,3 +57,12 @@ def _be_a_group_of_one() -> None:
         port = probe.getsockname()[1]
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(alone)
+
+
+def sum_maps(maps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Key-wise sums, in the order of `maps` so that every rank rounds alike."""
+    sums: dict[str, float] = {}
+    for figures in maps:
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums

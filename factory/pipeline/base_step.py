@@ -40,7 +40,13 @@ def materialise(job: Mapping[str, Any], pack: DomainPack, request: DataRequest, 
 
 
 def check_folder(folder: Path) -> None:
-    """A folder that the factory may load. Raises ModelError: what is missing, and what to do."""
+    """A folder that the factory may load; one with an adapter or with experts is as whole as the model below. Raises ModelError: what
+    is missing, and what to do."""
+    if (folder / "adapter_chain.json").is_file():
+        from factory.stages.models.facts import read_chain
+
+        check_folder(read_chain(folder)[0])
+        return
     for wanted in ("config.json", "tokenizer_config.json"):
         if not (folder / wanted).is_file():
             raise ModelError(

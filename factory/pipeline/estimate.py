@@ -1,10 +1,12 @@
 """How long and how big: the formulas behind the figures of `factory plan`. Estimates within a factor of about two, said as such.
 
-    seconds = START_S + steps · overhead + 6 · N · trained tokens / training rate + 2 · N · sampled tokens / sampling rate
+    seconds = start · START_S + work · (steps · overhead + 6 · N · trained tokens / training rate + 2 · N · sampled tokens / sampling rate)
 
 N is the number of parameters; 6·N and 2·N floating-point operations per token are the usual counts for forward plus backward and
 for forward alone (arXiv 2001.08361, section 2.1). Rates come from the table below until this machine has finished a step of the
-same kind (until then `FIRST`); then they are scaled by the median of measured / estimated seconds, kept in `$FACTORY_HOME/cache/calibration.json`.
+same kind (until then `FIRST`); then they are scaled by medians of measured / estimated seconds, kept in
+`$FACTORY_HOME/cache/calibration.json`: `start` from steps that do little else, `work` from the others, of the same pack where there are
+any. One factor for both would let a build of seconds spoil the estimate of one of hours.
 """
 
 from __future__ import annotations
@@ -20,9 +22,16 @@ from factory.registry.files import read_json, write_json
 
 START_S = 6.0
 """Start of a worker: imports of torch and transformers, load of model and pack."""
-FIRST = {"cpu-1-thread/base": 1.5, "cpu-1-thread/cpt": 0.6, "cpu-1-thread/sft": 0.2, "cpu-1-thread/rl": 0.25}
+FIRST = {
+    "cpu-1-thread/base/start": 1.5,
+    "cpu-1-thread/cpt/work": 0.6,
+    "cpu-1-thread/sft/work": 0.18,
+    "cpu-1-thread/rl/work": 0.25,
+}
 """Measured / estimated seconds of the embedded pathology recipe (docs/log.md), used until this machine has its own. Well below 1,
 because planned tokens are upper limits: whole answers, longest lessons."""
+LEAST = 0.01
+"""A ratio below this is the clock's noise."""
 KEPT = 9
 """Ratios kept per device and kind."""
 _BYTES = {"fp32": 4, "bf16": 2}
@@ -64,13 +73,56 @@ def device_for(num_gpus: int) -> Device:
     return GPU if num_gpus else CPU_THREAD
 
 
-def estimate(plan: StagePlan, facts: ModelFacts, device: Device, *, processes: int = 1, calibration: float = 1.0) -> Estimate:
-    """Seconds of one step on `processes` equal devices."""
+@dataclass(frozen=True)
+class Factors:
+    """What this machine has taught about one kind of step."""
+
+    start: float = 1.0
+    work: float = 1.0
+
+
+def factors(calibration: Mapping[str, float], device: str, kind: str, pack: str) -> Factors:
+    """The factors of a kind of step: of this pack, else of all packs, else of the embedded recipes (`FIRST`)."""
+
+    def first_of(*keys: str) -> float:
+        known = {**FIRST, **calibration}
+        return next((known[key] for key in keys if key in known), 1.0)
+
+    return Factors(
+        first_of(f"{device}/{kind}/start/{pack}", f"{device}/{kind}/start", f"{device}/start"),
+        first_of(f"{device}/{kind}/work/{pack}", f"{device}/{kind}/work"),
+    )
+
+
+def work_s(plan: StagePlan, facts: ModelFacts, device: Device, *, processes: int = 1) -> float:
+    """Uncalibrated seconds of one step after its start."""
+    return estimate(plan, facts, device, processes=processes).seconds - START_S
+
+
+def learned(device: str, kind: str, pack: str, *, work: float, seconds: float, start: float) -> dict[str, float]:
+    """What one finished step teaches, for `add_calibration`.
+
+    Args:
+        work: its uncalibrated seconds after the start.
+        seconds: measured.
+        start: the factor of the start so far.
+    """
+    if work < START_S:
+        ratio = max(LEAST, seconds / (START_S + work))
+        return {f"{device}/{kind}/start": ratio, f"{device}/{kind}/start/{pack}": ratio, f"{device}/start": ratio}
+    ratio = max(LEAST, (seconds - start * START_S) / work)
+    return {f"{device}/{kind}/work": ratio, f"{device}/{kind}/work/{pack}": ratio}
+
+
+def estimate(
+    plan: StagePlan, facts: ModelFacts, device: Device, *, processes: int = 1, calibration: float = 1.0, start: float = 1.0
+) -> Estimate:
+    """Seconds of one step on `processes` equal devices; `calibration` scales its work, `start` its start."""
     train = 6.0 * facts.num_params * plan.num_tokens / (device.train_flops * processes)
     sample = 2.0 * facts.num_params * plan.num_generated_tokens / (device.sample_flops * processes)
-    seconds = calibration * (START_S + plan.num_steps * device.step_overhead_s + train + sample)
+    seconds = start * START_S + calibration * (plan.num_steps * device.step_overhead_s + train + sample)
     formula = (
-        f"{calibration:.2f} x ({START_S:g} s + {plan.num_steps} steps x {device.step_overhead_s:g} s"
+        f"{start:.2f} x {START_S:g} s + {calibration:.2f} x ({plan.num_steps} steps x {device.step_overhead_s:g} s"
         f" + 6 x {facts.num_params:,} x {plan.num_tokens:,} tokens / ({device.train_flops:.3g} FLOP/s x {processes})"
         f" + 2 x {facts.num_params:,} x {plan.num_generated_tokens:,} sampled / ({device.sample_flops:.3g} FLOP/s x {processes}))"
     )
@@ -106,7 +158,7 @@ def read_calibration(path: Path) -> dict[str, float]:
 
 
 def add_calibration(path: Path, measured: Mapping[str, float]) -> None:
-    """Add one measured / uncalibrated-estimate ratio for each `<device>/<kind>`; the newest KEPT stay."""
+    """Add one ratio for each key of `learned`; the newest KEPT stay."""
     try:
         rows = read_json(path) if path.is_file() else {}
     except RegistryError:

@@ -13,11 +13,12 @@ from typing import Any
 
 from factory.errors import RegistryError
 from factory.pipeline.compare import paired_difference, read_scores
+from factory.pipeline.folder import damaged_outputs
 from factory.pipeline.plan import BuildPlan, PlannedStep
 from factory.pipeline.record import now
 from factory.plugins import manifest_of
 from factory.registry.files import read_json, write_atomic, write_json
-from factory.registry.models import Registry
+from factory.registry.models import CHAIN, Registry
 from factory.registry.records import LineageStep, ModelRecord
 
 Locks = Mapping[str, Mapping[str, Any]]
@@ -107,11 +108,31 @@ def register(plan: BuildPlan, locks: Locks, step: PlannedStep, rows: Sequence[Ma
         data={"pack": plan.pack, "files": plan.data, "sources": list(manifest.data)},
         evals={stage: {"test": _figures(row), "validation": {"name": row["metric"], "value": row["validation"]}}
                for stage, row in splits.items()},
-        licence=manifest.license, intended_use=manifest.intended_use, not_for=manifest.not_for, run=plan.run, created=now(),
+        licence=manifest.license, intended_use=manifest.intended_use, not_for=manifest.not_for, run=plan.run, created=now(), notes=plan.notes,
     )  # fmt: skip
     model_dir = plan.folder.final(step.name) / locks[step.name]["outputs"]["model"]
+    _refuse_changed(plan, locks, step, has_chain=(model_dir / CHAIN).is_file())
     in_place = Path(plan.folder.final("00-base") / "model") if plan.base.is_in_place else None
     return Registry(plan.home.registry).register(record, model_dir, base_in_place=in_place)
+
+
+def _refuse_changed(plan: BuildPlan, locks: Locks, step: PlannedStep, *, has_chain: bool) -> None:
+    """Hash what will be stored once more: bits that flipped on the disk since the step ended must not become a model.
+
+    Args:
+        has_chain: the model is an adapter, so that the models it started from are stored too.
+    """
+    by_name, checked = {planned.name: planned for planned in plan.steps}, [step]
+    while has_chain and checked[-1].step.start is not None:
+        checked.append(by_name[checked[-1].step.start])
+    for planned in checked:
+        folder = plan.folder.final(planned.name)
+        damaged = damaged_outputs(folder, locks[planned.name], is_deep=planned.step.role != "base" or not plan.base.is_in_place)
+        if damaged:
+            raise RegistryError(
+                f"{folder}: {', '.join(damaged[:3])} changed on the disk since the step ended, so the model is not registered. "
+                f"Remove {folder} and run the same command again: the step is made anew."
+            )
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR = ".lock", "stage.lock", "job.json", 
 CHECKPOINTS = "checkpoints"
 UNHASHED = (STAGE_LOCK, "log.txt", "metrics.jsonl")
 """Files of a finished step that hold times, so that two equal steps differ in them."""
+ALWAYS_HASHED = 1 << 20
+"""Bytes up to which a finished file is hashed at every look: figures and settings, where one bit changes a result."""
 LOCK_WAIT_S = 5.0
 """A worker whose conductor was killed needs a moment to die and let go of the lock."""
 
@@ -102,7 +104,7 @@ class RunFolder:
 
         Args:
             start_hash: output hash of the step it starts from, where known; a step made from other weights is not kept.
-            is_deep: hash every output again. Otherwise only files whose time or size changed are hashed.
+            is_deep: hash every output again. Otherwise only small files are, and those whose time or size changed.
         """
         if not self.final(step).is_dir():
             return State(False, "resumes" if self._resumes(step, fingerprint) else "not run yet")
@@ -215,7 +217,7 @@ def damaged_outputs(folder: Path, lock: Mapping[str, Any], *, is_deep: bool = Fa
             damaged.append(name)
             continue
         stat = path.stat()
-        is_touched = stat.st_mtime_ns != known["mtime_ns"]
-        if stat.st_size != known["bytes"] or ((is_deep or is_touched) and sha256_file(path) != known["sha256"]):
+        is_read = is_deep or stat.st_mtime_ns != known["mtime_ns"] or stat.st_size <= ALWAYS_HASHED
+        if stat.st_size != known["bytes"] or (is_read and sha256_file(path) != known["sha256"]):
             damaged.append(name)
     return damaged

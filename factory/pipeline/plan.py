@@ -10,7 +10,7 @@ from typing import Any
 
 from factory.config.compose import Composed
 from factory.config.schema import BuildConfig
-from factory.contracts import ModelFacts, StagePlan
+from factory.contracts import Manifest, ModelFacts, StagePlan
 from factory.errors import ConfigError
 from factory.launch.devices import num_gpus
 from factory.launch.launchers import check_launcher
@@ -29,10 +29,12 @@ from factory.pipeline.fingerprint import (
     without_unread,
 )
 from factory.pipeline.folder import RunFolder
+from factory.pipeline.sharding import with_sharding
 from factory.pipeline.steps import Step, order_steps
 from factory.plugins import load_pack, load_stage, member_names
 from factory.registry.files import sha256_json
 from factory.registry.home import Home
+from factory.registry.licence_classes import licence_notes, parts_of_build
 from factory.registry.records import SAFE_NAME
 
 
@@ -79,6 +81,8 @@ class BuildPlan:
     data: Mapping[str, str]
     """Path -> hash of the user's files."""
     versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """What lineage and card must say of the build's terms and of what was done about identifiers of persons."""
 
     @property
     def config(self) -> BuildConfig:
@@ -115,7 +119,7 @@ class BuildPlan:
         return {
             "run": self.run, "device": self.device.name, "device_source": self.device.source, "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes, "peak_memory_bytes": self.peak_memory_bytes,
-            "base": {"ref": self.base.ref, "how": self.base.how}, "pack": dict(self.pack), "data": dict(self.data),
+            "base": {"ref": self.base.ref, "how": self.base.how}, "pack": dict(self.pack), "data": dict(self.data), "notes": list(self.notes),
             "versions": dict(self.versions), "steps": [step.to_json() for step in self.steps],
         }  # fmt: skip
 
@@ -151,30 +155,56 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
     check_launcher(config.launch.launcher)
     pack = load_pack(config.domain)
     base = find_base_ref(config.base, config.revision, modality_of(pack, config.pack), online=config.online)
+    composed, why = with_sharding(
+        composed, base.facts,
+        lambda trial: [
+            replace(_stage_plan(step, trial, base, pack), name=str(step.stage))
+            for step in order_steps(config.stages, eval_kind=eval_kind) if step.role == "stage"
+        ],
+    )  # fmt: skip
+    config = composed.config
     facts_of_pack = {
         "name": pack.manifest.name, "version": pack.manifest.version, "license": pack.manifest.license,
         "hash": pack_source(config.domain),
     }  # fmt: skip
     data = files_identity(data_paths(config), online=config.online)
+    notes = terms_of(config, base, pack.manifest)
     versions, device = library_versions(), est.device_for(num_gpus())
     shared = {"pack": facts_of_pack["hash"], "data": data, "versions": versions, "source": shared_source()}
     calibration = est.read_calibration(home.cache / "calibration.json")
     run_folder, planned = RunFolder(home.runs / name), {}
     for step in order_steps(config.stages, eval_kind=eval_kind):
         stage_plan = _stage_plan(step, composed, base, pack)
+        if step.role == "base":
+            stage_plan = replace(stage_plan, notes=(*stage_plan.notes, *why))
         start = planned[step.start].fingerprint if step.start else None
         reads = {stage: planned[other].fingerprint for stage, other in step.reads.items()}
         parameters = _parameters(step, composed, base, shared, start, reads)
         fingerprint = sha256_json(parameters)
         state = run_folder.state(step.name, fingerprint, parameters)
         processes = config.launch.processes if step.role == "stage" else 1
-        factor = calibration.get(f"{device.name}/{step.kind}", est.FIRST.get(f"{device.name}/{step.kind}", 1.0))
-        time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=factor)
+        known = est.factors(calibration, device.name, step.kind, pack.manifest.name)
+        time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=known.work, start=known.start)
         planned[step.name] = PlannedStep(
             step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,
             _disk(step, composed, base),
         )  # fmt: skip
-    return BuildPlan(name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions)
+    return BuildPlan(name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions, notes)
+
+
+def terms_of(config: BuildConfig, base: BaseRef, manifest: Manifest) -> tuple[str, ...]:
+    """Notes on licences and identifiers for lineage and card. Raises ConfigError for a licence conflict that nothing overrides."""
+    has_data = bool(data_paths(config))
+    parts = parts_of_build(
+        {"name": base.hub_id or base.ref, "licence": base.licence}, {"name": manifest.name, "license": manifest.license}, manifest.data,
+        config.data.licence, has_data=has_data,
+    )  # fmt: skip
+    notes = licence_notes(parts, config.intended_use.value, config.licence_override)
+    mode = config.pack.get("identifiers")
+    if has_data and mode in ("redact", "off"):
+        done = "masked" if mode == "redact" else "not looked for"
+        notes.append(f"identifiers of persons in the texts of the user's data were {done} (pack.identifiers={mode})")
+    return tuple(notes)
 
 
 def data_paths(config: BuildConfig) -> list[str]:

@@ -17,6 +17,7 @@ from factory.errors import RegistryError
 from factory.launch.environment import RECORDED
 from factory.pipeline.folder import RunFolder
 from factory.pipeline.plan import BuildPlan
+from factory.redaction import redact
 from factory.registry.files import read_json, write_json
 
 GIT_TIMEOUT_S = 5.0
@@ -49,8 +50,8 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command as a person would type it; the path of the program is left out."""
-    return shlex.join(["factory", *arguments[1:]])
+    """The command as a person would type it, without secrets; the path of the program is left out."""
+    return redact(shlex.join(["factory", *arguments[1:]]))
 
 
 def start_record(plan: BuildPlan, env: Mapping[str, str], arguments: Sequence[str] = ()) -> dict[str, Any]:

@@ -5,6 +5,8 @@ result = run_build(make_plan(compose("pathology")))     # the same call again re
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 import time
@@ -14,12 +16,12 @@ from typing import Any
 
 import factory.errors
 from factory.config.render import provenance_yaml, resolved_yaml
-from factory.errors import FactoryError, Interrupted, Preempted, RegistryError, TrainingError
+from factory.errors import FactoryError, Interrupted, Preempted, RegistryError, RolledBack, TrainingError
 from factory.launch.devices import num_gpus
 from factory.launch.environment import worker_env
 from factory.launch.launchers import make_launcher
 from factory.launch.local import Exit, StopFlag, caught_signals, run_worker
-from factory.pipeline.estimate import add_calibration, estimate
+from factory.pipeline.estimate import add_calibration, factors, learned, read_calibration, work_s
 from factory.pipeline.events import Event, OnEvent, silent
 from factory.pipeline.fingerprint import files_identity, settings_of
 from factory.pipeline.finish import finish_build, plan_row
@@ -27,10 +29,13 @@ from factory.pipeline.folder import ERROR, JOB, OUTPUTS, State
 from factory.pipeline.plan import BuildPlan, PlannedStep, training_files
 from factory.pipeline.record import end_record, start_record
 from factory.pipeline.tail import MetricsTail
-from factory.registry.files import read_json, sha256_json, write_atomic, write_json
+from factory.registry.files import disk_error, read_json, sha256_json, write_atomic, write_json
 from factory.stages.stopping import ask_to_stop, forget, is_asked_to_stop
 
+log = logging.getLogger(__name__)
 LOG_TAIL_LINES = 15
+FULL_BYTES = 1 << 16
+"""A disk with less space than this is full: a worker on it may have failed without being able to say so."""
 WORKER = "factory.pipeline.worker"
 
 
@@ -64,18 +69,29 @@ class _Conductor:
         self.env = worker_env(os.environ, threads=launch.threads, online=plan.config.online, num_gpus=num_gpus())
 
     def run(self, arguments: Sequence[str]) -> dict[str, Any]:
+        try:
+            return self._run(arguments)
+        except OSError as err:
+            raise disk_error(err, self.folder.root) from err
+
+    def _run(self, arguments: Sequence[str]) -> dict[str, Any]:
         with self.folder.locked() as self.lock_fd, caught_signals(self.stop):
             record = start_record(self.plan, self.env, arguments)
             try:
                 result = self._run_all()
             except BaseException as err:
-                end_record(
-                    self.folder, record, "interrupted" if isinstance(err, Interrupted) else f"failed: {type(err).__name__}"
-                )
+                self._note_end(record, "interrupted" if isinstance(err, Interrupted) else f"failed: {type(err).__name__}")
                 raise
             end_record(self.folder, record, "finished")
             self._tell("build-end", values={"result": result})
             return result
+
+    def _note_end(self, record: dict[str, Any], status: str) -> None:
+        """`end_record`; a disk that cannot take it must not hide what went wrong before."""
+        try:
+            end_record(self.folder, record, status)
+        except (OSError, RegistryError) as err:
+            log.warning("%s: the end of this session is not recorded: %s", self.folder.root, err)
 
     def _run_all(self) -> dict[str, Any]:
         root = self.folder.root
@@ -199,7 +215,7 @@ class _Conductor:
             "files": files_identity(files),
         }  # fmt: skip
         fingerprint = sha256_json(asked)
-        if path.is_file() and read_json(path).get("fingerprint") == fingerprint:
+        if _compared_before(path) == fingerprint:
             return
         job = {"role": "check", "step": "overlap check", "kind": "check", "stage": "check", "fingerprint": fingerprint,
                "domain": config.domain, "seed": config.seed, "request": self._request(),
@@ -213,7 +229,6 @@ class _Conductor:
     def _work(self, name: str, workdir: Path, processes: int, on_poll: Any) -> None:
         command = self.launcher(WORKER, [str(workdir / JOB)], processes)
         forget(workdir)
-
         asked: list[bool] = []
 
         def poll() -> None:
@@ -222,23 +237,29 @@ class _Conductor:
                 asked.append(True)
                 ask_to_stop(workdir)
 
-        end = run_worker(
-            command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=poll, stop=self.stop
-        )
-        if end.code == 0 and (workdir / OUTPUTS).is_file():
-            forget(workdir)
-            return
-        raise self._failure(name, workdir, end)
+        while True:
+            end = run_worker(
+                command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=poll, stop=self.stop
+            )
+            if end.code == 0 and (workdir / OUTPUTS).is_file():
+                forget(workdir)
+                return
+            failure = self._failure(name, workdir, end)
+            if not isinstance(failure, RolledBack):
+                raise failure
+            # The worker allows itself `optim.max_rollbacks` of these; a fresh process frees the memory of the failed attempt.
+            self._tell("rollback", step=name, values={"why": str(failure)})
+            (workdir / ERROR).unlink()
 
     def _failure(self, name: str, workdir: Path, end: Exit) -> FactoryError:
         is_granted = self.stop.is_preempted and not is_asked_to_stop(workdir)  # a stage that grants the wish takes it away
         if end.was_interrupted or is_granted:
             return self._interrupted(name)
-        if (workdir / ERROR).is_file():
-            row = read_json(workdir / ERROR)
-            kind = getattr(factory.errors, row["type"], None)
-            known = kind if isinstance(kind, type) and issubclass(kind, FactoryError) else FactoryError
-            return known(f"{name}: {row['message']}")
+        told = _told_error(name, workdir)
+        if told is not None:
+            return told
+        if shutil.disk_usage(workdir).free < FULL_BYTES:
+            return disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), workdir)
         cause = f"was killed by {end.signal_name}" if end.signal_name else f"ended with status {end.code} and no message"
         hint = (
             " The system kills the largest process when memory runs out: see peak memory in `factory plan`."
@@ -260,13 +281,33 @@ class _Conductor:
             raise self._interrupted("between steps")
 
     def _calibrate(self, step: PlannedStep, seconds: float, processes: int) -> None:
-        expected = estimate(step.plan, self.plan.base.facts, self.plan.device, processes=processes).seconds
-        add_calibration(
-            self.plan.home.cache / "calibration.json", {f"{self.plan.device.name}/{step.step.kind}": seconds / expected}
-        )
+        path, device, pack = self.plan.home.cache / "calibration.json", self.plan.device, self.plan.pack["name"]
+        work = work_s(step.plan, self.plan.base.facts, device, processes=processes)
+        start = factors(read_calibration(path), device.name, step.step.kind, pack).start
+        add_calibration(path, learned(device.name, step.step.kind, pack, work=work, seconds=seconds, start=start))
 
     def _tell(self, kind: str, *, step: str = "", index: int = 0, total: int = 0, values: dict[str, Any] | None = None) -> None:
         self.on_event(Event(kind, step, index, total, values or {}))
+
+
+def _told_error(name: str, workdir: Path) -> FactoryError | None:
+    """What the worker wrote of its failure; None when it did not come to it."""
+    try:
+        row = read_json(workdir / ERROR)
+        kind, message = getattr(factory.errors, row["type"], None), row["message"]
+    except (RegistryError, KeyError, TypeError):
+        return None
+    known = kind if isinstance(kind, type) and issubclass(kind, FactoryError) else FactoryError
+    return known(f"{name}: {message}")
+
+
+def _compared_before(path: Path) -> str | None:
+    """Fingerprint of the comparison that overlap.json holds; None when there is none or it is damaged, and then it is made again."""
+    try:
+        held = read_json(path)
+    except RegistryError:
+        return None
+    return held.get("fingerprint") if isinstance(held, dict) else None
 
 
 def log_tail(workdir: Path) -> str:

@@ -28,11 +28,16 @@ from factory.pipeline.base_step import materialise
 from factory.pipeline.folder import ERROR, OUTPUTS
 from factory.pipeline.overlap import check_overlap
 from factory.plugins import load_pack, load_stage
-from factory.registry.files import read_json, write_json
+from factory.redaction import RedactedStream, redact
+from factory.registry.files import disk_error, disk_fault, read_json, write_json
 from factory.stages.metrics import FILE_NAME, append_metrics
 
 BUG_EXIT = 70
 """Exit status for an exception that is not the user's (sysexits.h EX_SOFTWARE)."""
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+"""How torch, CUDA and the system say that there is none left."""
 
 
 def config_from_plain(config_type: type, plain: Mapping[str, Any]) -> Any:
@@ -74,18 +79,30 @@ def _logger(workdir: Path, rank: int) -> Callable[..., None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}")
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command resumes")
 
 
 def _write_error(workdir: Path, error: FactoryError) -> None:
     """The first rank to fail tells why; what its peers see afterwards is only the consequence."""
-    row = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    row = {"type": type(error).__name__, "message": redact(str(error)), "exit_code": error.exit_code}
     try:
         handle = os.open(workdir / ERROR, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(row, file)
     except FileExistsError:
         return
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(row, file)
+    except OSError as err:
+        logging.getLogger(__name__).error("%s: cannot be written: %s", workdir / ERROR, err)
+
+
+def _bug(job: Mapping[str, Any], err: Exception) -> TrainingError:
+    told = f"{job['step']} ({job['kind']}) raised {type(err).__name__}: {err}. The traceback is in log.txt."
+    if isinstance(err, MemoryError) or any(word in str(err).lower() for word in _NO_MEMORY):
+        told += (
+            " The memory ran out: lower optim.micro_batch_size or eval.batch_size, or set optim.gradient_checkpointing=true "
+            "(`factory plan` tells the peak memory)."
+        )
+    return TrainingError(f"{told} The same command goes on from the last checkpoint.")
 
 
 def main(job_path: Path) -> int:
@@ -109,14 +126,14 @@ def main(job_path: Path) -> int:
         return err.exit_code
     except Exception as err:
         traceback.print_exc()
-        _write_error(
-            workdir,
-            TrainingError(f"{job['step']} ({job['kind']}) raised {type(err).__name__}: {err}. The traceback is in log.txt."),
-        )
-        return BUG_EXIT
+        fault = disk_fault(err)
+        told = disk_error(fault, workdir) if fault else _bug(job, err)
+        _write_error(workdir, told)
+        return told.exit_code if fault else BUG_EXIT
     logging.getLogger(__name__).info("%s done in %.1f s", job["step"], time.monotonic() - started)
     return 0
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)  # type: ignore[assignment]
     sys.exit(main(Path(sys.argv[1])))

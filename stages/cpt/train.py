@@ -49,7 +49,7 @@ def train(config: CptConfig, ctx: RunContext) -> Outputs:
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
     learner.drop_checkpoints()
-    metrics = {"last_step": figures, "num_documents": len(documents), "num_steps": order.num_steps}
+    metrics = {"last_step": figures, "num_documents": len(documents), "num_steps": order.num_steps} | learner.setbacks.told()
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))
 
 

@@ -64,5 +64,5 @@ def train(config: PreferenceConfig, ctx: RunContext) -> Outputs:
     learner.save_model(ctx.workdir / "model")
     learner.drop_checkpoints()
     drop_reference(learner, ctx.workdir)
-    metrics = {"last_step": figures, "num_pairs": len(pairs), "num_steps": order.num_steps}
+    metrics = {"last_step": figures, "num_pairs": len(pairs), "num_steps": order.num_steps} | learner.setbacks.told()
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))

@@ -73,7 +73,7 @@ def check(name: str, config: SftConfig, facts: ModelFacts, pack: DomainPack) -> 
         raise ConfigError(
             f"{where}: pack '{pack.manifest.name}' provides no lessons, so there is nothing to imitate. Leave the stage out."
         )
-    check_only(where, config.tasks, config.media, pack.manifest.tasks)
+    check_only(where, config.tasks, config.media, pack.manifest.tasks, facts.modality)
     for key in ("lessons", "epochs", "batch_size"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{where}.{key} is {getattr(config, key)}; give 1 or more.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from factory.contracts import Lesson, Outputs, RunContext
@@ -21,20 +21,28 @@ from factory.stages.sft.lessons import gather_lessons
 log = logging.getLogger(__name__)
 
 
-def train(config: SftConfig, ctx: RunContext) -> Outputs:
+def train(
+    config: SftConfig, ctx: RunContext, *, gathered: tuple[list[Lesson], dict[str, int]] | None = None,
+    write: Callable[[Lesson, Codec], Encoded] | None = None,
+) -> Outputs:  # fmt: skip
     """Train on every lesson `epochs` times; resumes by itself from the newest checkpoint.
+
+    Args:
+        gathered: lessons and how many come from where, in place of the config's.
+        write: from lesson to tokens, in place of `encode`.
 
     Raises:
         DataError: no lessons, an unreadable one, or one whose prompt alone is too long.
         TrainingError: loss or gradient not finite.
     """
-    lessons, sources = gather_lessons(config, ctx)
+    lessons, sources = gathered or gather_lessons(config, ctx)
+    write = write or encode
     if len(lessons) < config.lessons and not config.lessons_from:
         log.warning("%d lessons found, %d asked for; all of them are used", len(lessons), config.lessons)
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     order = DataOrder(len(lessons), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
-    encoded = LazyEncoded(lessons, lambda lesson: encode(lesson, loaded.codec), config.cache_items)
+    encoded = LazyEncoded(lessons, lambda lesson: write(lesson, loaded.codec), config.cache_items)
 
     def collate(part: Sequence[int], is_filler: bool) -> Any:
         rows = [shorten(encoded[i], config.max_length, lessons[i].sample.id) for i in part]
@@ -54,7 +62,12 @@ def train(config: SftConfig, ctx: RunContext) -> Outputs:
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
     learner.drop_checkpoints()
-    metrics = {"last_step": figures, "num_lessons": len(lessons), "num_steps": order.num_steps, "lessons_by_source": sources}
+    metrics = {
+        "last_step": figures,
+        "num_lessons": len(lessons),
+        "num_steps": order.num_steps,
+        "lessons_by_source": sources,
+    } | learner.setbacks.told()
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))
 
 

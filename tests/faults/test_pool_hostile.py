@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE))
 
 import hostile_kit as kit  # noqa: E402
 from deeds import DEEDS  # noqa: E402
+from patience import patience  # noqa: E402
 from sayings import SAYINGS  # noqa: E402
 
 from factory.errors import RewardError  # noqa: E402
@@ -104,7 +105,7 @@ def check_vandals(base, folder, names):
 def check_sayings(base, folder, names):
     """Real verifiers call each saying wrong or unparsable; no text is right, and none makes a verifier fail."""
     samples = kit.saying_samples(names)
-    found = kit.run_step(base, folder / "run", samples, hooks=["say_hostile_things"], timeout_s=20.0, memory_mib=1024)
+    found = kit.run_step(base, folder / "run", samples, hooks=["say_hostile_things"], timeout_s=patience(20.0), memory_mib=1024)
     said = {name: rollouts[2] for name, rollouts in found.groups.items()}
     assert all(said[name].text == SAYINGS[name] for name in names)
     faults = {

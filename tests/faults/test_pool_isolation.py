@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE / "hostile"))
 
 import hostile_kit as kit  # noqa: E402
 from deeds import DEEDS  # noqa: E402
+from patience import patience  # noqa: E402
 
 from factory.rewards.pool import VerifierPool  # noqa: E402
 from factory.rewards.pool_isolation import MAX_STARTS, StartCounter, probe, remove_tree  # noqa: E402
@@ -58,7 +59,7 @@ def test_without_namespaces_the_guilty_alone_pay_and_nothing_is_left(tmp_path, m
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     assert (probe().network, probe().processes) == ("audit-hook", "group")
     rows = [(word, sample, ["hostile"]) for sample in kit.deed_samples(FALLBACK) for word in kit.WORDS]
-    with VerifierPool("hostile_kit:VERIFIERS", workers=2, timeout_s=3.0, memory_mib=256, max_error_rate=1.0) as pool:
+    with VerifierPool("hostile_kit:VERIFIERS", workers=2, timeout_s=patience(3.0), memory_mib=256, max_error_rate=1.0) as pool:
         found = [row["hostile"] for row in pool.score(rows)]
         assert (pool.network, pool.processes) == ("audit-hook", "group")
     faults = {}

@@ -112,12 +112,14 @@ class Broken(TokenNLL):
 
 
 @pytest.mark.parametrize(("where", "what"), [("loss", "the loss is nan"), ("gradient", "the gradient norm is")])
-def test_a_bad_step_is_refused_and_leaves_the_weights(text_base, tmp_path, world, where, what):
-    learner = make_learner(text_base, tmp_path)
+def test_bad_steps_are_skipped_then_refused_and_leave_the_weights(text_base, tmp_path, world, where, what):
+    learner = make_learner(text_base, tmp_path, bad_steps=2, max_rollbacks=0)
     codec = learner.loaded.codec
     batches = [codec.collate([codec.document(world.sentence(i))]) for i in (1, 2)]
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
-    with pytest.raises(TrainingError, match=rf"step 1 of 10: {what}.*Lower optim\.lr"):
+    figures = learner.step(batches, Broken(where))
+    assert figures["bad_steps"] == 1 and not {"nan", "inf"} & {str(value) for value in figures.values()}
+    with pytest.raises(TrainingError, match=rf"step 2 of 10: {what}.*2 bad steps in a row; .*Lower optim\.lr"):
         learner.step(batches, Broken(where))
     for name, parameter in learner.model.named_parameters():
         assert torch.equal(parameter, before[name])

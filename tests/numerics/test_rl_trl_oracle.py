@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from factory.contracts import Message, Sample
+from factory.contracts import Message, Sample, Status, Verdict
+from factory.rewards.mixture import Mixture
 from factory.stages.models.embedded import make_embedded
 from factory.stages.models.forward import token_logprobs
 from factory.stages.models.load import load
@@ -18,6 +19,8 @@ from factory.stages.rl.config import RlConfig
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.objective import PolicyObjective, Row, make_batch
 from factory.stages.rl.pieces.advantage import BatchStd, GroupMean, GroupStd, LeaveOneOut
+from factory.stages.rl.pieces.mixers import NormaliseThenSum
+from factory.stages.rl.pieces.overlong import OverlongPunishment
 from factory.stages.rl.presets import resolve
 from factory.stages.rl.rollouts import Group, Rollout
 
@@ -256,3 +259,44 @@ def test_group_advantages_equal_trl(base, tmp_path, scale, piece):
 def test_rloo_advantages_equal_trl(base, tmp_path):
     expected = trl_advantages(base, tmp_path, trl.RLOOTrainer, trl.RLOOConfig, beta=0.0)
     assert our_advantages(LeaveOneOut()) == pytest.approx(expected, rel=TOLERANCE, abs=1e-6)
+
+
+TWO_REWARDS = {"exact": [1.0, 0.25, 0.0, 0.5, 0.5, 0.75, 0.75, 0.0], "calm": [0.1, 0.9, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2]}
+"""Two groups of four; the second verifier says the same of all of the last."""
+WEIGHTS = {"exact": 0.7, "calm": 0.3}
+
+
+@pytest.mark.proves("mixer.normalise_then_sum", "trl")
+def test_normalise_then_sum_equals_trl(base, tmp_path):
+    loaded = load(base, precision="fp32")
+    made = make_trainer(loaded.model, loaded.codec, tmp_path, multi_objective_aggregation="normalize_then_sum", beta=0.0)
+    made.reward_funcs, made.reward_func_names = made.reward_funcs * 2, list(TWO_REWARDS)
+    made.reward_weights = torch.tensor(list(WEIGHTS.values()))
+    made._generate_single_turn = lambda prompts, *_, **__: ([[7, 8, 9]] * 8, None)
+    made._calculate_rewards = lambda *_, **__: torch.tensor(list(TWO_REWARDS.values())).T
+    expected = made._generate_and_score_completions([{"prompt": "what is seven plus two ?"}] * 8)["advantages"].tolist()
+
+    mixture = Mixture({"t": {"verifiers": WEIGHTS, "gate": None}}, known=list(WEIGHTS))
+    groups = []
+    for place in range(2):
+        sample = Sample(id=f"s{place}", task="t", messages=(Message("user", "q"),), reference="a")
+        rollouts = [Rollout(place, i, [7, 8, 9], [-1.0] * 3, True, 0) for i in range(4)]
+        for i, rollout in enumerate(rollouts):
+            scores = {name: Verdict(of[4 * place + i], Status.ok, "") for name, of in TWO_REWARDS.items()}
+            rollout.reward = mixture.combine("t", scores)
+        groups.append(Group(sample, rollouts))
+    ctx = StepContext(0, 10, 0, MAX_NEW, 4, mixture=mixture)
+    NormaliseThenSum(eps=1e-4).mix(ctx, groups)
+    assert [r.mixed for group in groups for r in group.rollouts] == pytest.approx(expected, rel=TOLERANCE, abs=1e-6)
+
+
+@pytest.mark.proves("reward.overlong", "trl")
+def test_soft_overlong_punishment_equals_trl():
+    from trl.rewards import get_soft_overlong_punishment
+
+    theirs = get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20)
+    lengths = [1, 79, 80, 81, 90, 99, 100, 130]
+    ctx = StepContext(0, 10, 0, 100, 4)
+    piece = OverlongPunishment(cache_share=0.2, factor=1.0)
+    own = [piece.score(ctx, None, Rollout(0, 0, [7] * n, [0.0] * n, True, 0)) for n in lengths]
+    assert own == pytest.approx(theirs([[7] * n for n in lengths]))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# For `in_process.py`; test folders are no packages.
+sys.path.insert(0, str(Path(__file__).parent))
 
 from factory.plugins import load_stage
 

@@ -10,8 +10,6 @@ from factory.plugins import find_pack, pack_entries, pack_folder, read_manifest
 
 RECIPES = shared_recipes()
 BUILT_IN = sorted(entry.name for entry in pack_entries())
-IMAGES = {"revisual-r1", "lmm-r1", "infi-mmr"}
-"""Recipes with a stage that wants images, or one that wants text beside images."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -22,8 +20,15 @@ def test_a_shared_recipe_plans_for_a_pack_that_has_what_it_needs(pack, recipe, t
     if (folder / "recipes" / f"{recipe}.yaml").is_file():
         pytest.skip("the pack has its own recipe of this name, for a real base; its tests plan it")
     manifest = read_manifest(folder)
-    wants_corpus = any(stage.get("kind") == "cpt" for stage in read_yaml(RECIPES[recipe], "recipe").values["stages"].values())
+    stages = read_yaml(RECIPES[recipe], "recipe").values["stages"].values()
+    wants_corpus = any(stage.get("kind") == "cpt" for stage in stages)
     composed = compose(pack, recipe=recipe)
+    if any(stage.get("media") == "images" for stage in stages) and composed.config.base != "embedded-vl":
+        with pytest.raises(
+            ConfigError, match=r"stages\.\w+\.media=images: the base model reads no images\. .* leave the stage out"
+        ):
+            make_plan(composed)
+        return
     if wants_corpus and "corpus" not in manifest.provides:
         with pytest.raises(ConfigError, match="provides no"):
             make_plan(composed)

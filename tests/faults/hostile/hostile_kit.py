@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from patience import patience
+
 from factory.config.schema import OptimConfig
 from factory.contracts import DataRequest, Manifest, Message, RunContext, Sample, Status, Verdict
 from factory.rewards.verifiers import ClosedAnswer, FormatVerifier, OptionLetter
@@ -160,7 +162,7 @@ def run_step(base: Path, workdir: Path, samples, *, group_size=3, hooks=(), stag
         optim=OptimConfig(lr=1e-2, warmup_steps=0, weight_decay=0.0, checkpoint_every=0),
         pieces={"hook": {name: {} for name in hooks}} if hooks else {},
     )  # fmt: skip
-    settings = {"workers": 2, "timeout_s": 3.0, "memory_mib": 256, "max_error_rate": 1.0} | pool
+    settings = {"workers": 2, "timeout_s": patience(3.0), "memory_mib": 256, "max_error_rate": 1.0} | pool
     ctx = RunContext(
         stage="rl", workdir=workdir, model_dir=base, pack=pack(samples), domain="hostile_kit:VERIFIERS", seed=7,
         request=DataRequest(), build={"precision": "fp32", "mixture": {}, "launch": {}, "pool": settings},
