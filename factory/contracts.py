@@ -201,9 +201,18 @@ class DataRequest:
     """Above this share of bad rows the load stops with DataError."""
     quarantine_dir: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The pack's own settings (`pack.*` in the build's config)."""
+    """The pack's own settings (`pack.*` in the build's config). Kept with sorted keys: what is drawn must not hang on the order in
+    which somebody wrote them."""
     online: bool = False
     """Allow the network: paths may then be hub ids (`hub:owner/name`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _key_sorted(self.options))
+
+
+def _key_sorted(value: Any) -> Any:
+    """The same mapping with sorted keys at every level; anything else as it is."""
+    return {key: _key_sorted(value[key]) for key in sorted(value, key=str)} if isinstance(value, Mapping) else value
 
 
 class ModelView(Protocol):

@@ -102,5 +102,5 @@ def _scan(path: Path) -> dict[str, Contig]:
     if name:
         found[name] = Contig(length, offset, bases or 1, size or 1)
     if not found:
-        raise DataError(f"{path}: holds no FASTA record.")
+        raise DataError(f"{path}: holds no FASTA record. Give a FASTA file: its first line begins with >.")
     return found

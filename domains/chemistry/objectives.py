@@ -60,7 +60,7 @@ def oracle(path: str) -> Callable[[str], Any]:
     except (ImportError, AttributeError, ValueError) as err:
         raise PluginError(f"the oracle {path!r} cannot be loaded: {err}. Write module:function of an importable module.") from err
     if not callable(found):
-        raise PluginError(f"the oracle {path!r} is no function.")
+        raise PluginError(f"the oracle {path!r} is no function. Name a function, as module:function.")
     return found
 
 

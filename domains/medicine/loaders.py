@@ -36,5 +36,5 @@ LOADER = Loader(
         *(shapes_files.with_medical_images(shape) for shape in (*shapes_vqa.SHAPES, *COMMON)),
     ],
     task_of=task_of, settings=MedicineLoad, generator_keys=[item.name for item in fields(Options)], system=system_turn,
-    formats=(*shapes_files.FORMATS, *shapes_text.FORMATS),
+    patient_data=True, formats=(*shapes_files.FORMATS, *shapes_text.FORMATS),
 )  # fmt: skip

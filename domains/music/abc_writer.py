@@ -66,6 +66,11 @@ def plain_notes(pitches: Iterable[Pitch]) -> str:
     return " ".join(_note(pitch, state) for pitch in pitches)
 
 
+def words(pitches: Iterable[Pitch]) -> str:
+    """Pitches as words without their octaves, for workings: `fis a cis`."""
+    return " ".join(pitch.word for pitch in pitches)
+
+
 def bare_notes(pitches: Iterable[Pitch]) -> str:
     """Pitches as a list of single ABC notes, each with its own accidental whatever stood before."""
     return " ".join(to_abc(pitch) for pitch in pitches)

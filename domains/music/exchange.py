@@ -266,7 +266,7 @@ def _from_part(part: Any) -> str:
             tied |= {(len(bars), place) for place, start in enumerate(sorted(rows)) if start in held}
             bars.append([(tuple(sorted(pitches)), Fraction(length, divisions)) for _, (pitches, length) in sorted(rows.items())])
     if not bars:
-        raise DataError("the first part has no notes in its first voice.")
+        raise DataError("the first part has no notes in its first voice. Put the melody there.")
     return write_tune(bars, key, meter, Fraction(1, 8), tied=tied)
 
 
@@ -289,7 +289,7 @@ def to_midi(abc: str) -> bytes:
     track = symusic.Track(name="melody", program=0, is_drum=False)
     for midi, onset, duration in tune.sounding():
         if not 0 <= midi <= 127:
-            raise DataError(f"MIDI has no key {midi}.")
+            raise DataError(f"MIDI has no key {midi}. Transpose the tune into 0 to 127.")
         track.notes.append(
             symusic.Note(time=round(onset * 4 * TICKS), duration=round(duration * 4 * TICKS), pitch=midi, velocity=80)
         )
@@ -315,7 +315,7 @@ def from_midi(data: bytes) -> str:
         raise DataError(f"symusic cannot read this as MIDI: {err}") from err
     track = next((one for one in score.tracks if len(one.notes) and not one.is_drum), None)
     if track is None or len(track.notes) > MAX_NOTES:
-        raise DataError(f"the MIDI file has no pitched track, or one of more than {MAX_NOTES} notes.")
+        raise DataError(f"the MIDI file has no pitched track, or one of more than {MAX_NOTES} notes. Cut it, or leave it out.")
     key = Key("C", "major")
     if len(score.key_signatures):
         mode = "minor" if score.key_signatures[0].tonality else "major"

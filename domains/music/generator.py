@@ -49,14 +49,15 @@ def options_of(request: DataRequest, also: tuple[str, ...] = ()) -> Options:
 
 
 def documents(split: str, seed: int, request: DataRequest) -> Iterator[Document]:
-    """Exercises with their working; in visual mode mostly pictures with what is read off them and the working."""
+    """Exercises with their working; in visual mode mostly pictures with the question, what is read off them, and the working."""
     options = options_of(request)
     for index in indices("corpus", split, request, SIZES):
         rng, key = stream("music", "corpus", split, seed, index)
         question = draw(rng, split, options) if options.mode == "visual" and rng.random() >= options.textbook else None
         if question is not None and question.ask.score:
             media = Media(data=score_picture(question, options.images, rng))
-            yield Document(key, f"{IMAGE}\n{working(question, options)} , {question.answer}", (media,), split, SOURCE)
+            asked = prompt_text(question, options, in_text=False)
+            yield Document(key, f"{IMAGE}\n{asked}\n{working(question, options)} , {question.answer}", (media,), split, SOURCE)
         else:
             sheets = [
                 drill(rng, high_of(options))

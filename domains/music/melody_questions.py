@@ -7,7 +7,7 @@ import random
 from fractions import Fraction
 
 from factory.domains.music.abc_reader import read_abc
-from factory.domains.music.abc_writer import header, plain_notes, write_bar, write_tune
+from factory.domains.music.abc_writer import header, plain_notes, words, write_bar, write_tune
 from factory.domains.music.asks import Ask, AskError, right_answers
 from factory.domains.music.compose import EIGHTH, bass_line, continuation, four_voices, in_key, melody, walk
 from factory.domains.music.intervals import parse_interval, transpose
@@ -34,7 +34,7 @@ def transposition(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     bare, answer = plain_notes(given), plain_notes(moved)
     ask = Ask("transpose", f"{header(Key('C', 'major'), FREE, QUARTER)}\n{bare}", {"interval": size.name, "direction": direction})
     letters = " ".join(pitch.letter for pitch in moved)
-    pairs = " , ".join(f"{to_abc(a)} {to_abc(b)}" for a, b in zip(given, moved, strict=True))
+    pairs = f"notes {words(given)} , " + " , ".join(words(pair) for pair in zip(given, moved, strict=True))
     told = f"Each note goes a {size.name} {direction}: the letters become {letters}, with accidentals {answer}."
     return Question(
         "transposition", ask, bare, f"{direction} {size.name} {{score}} ?", f"Transpose these notes {direction} by a {size.name}. Write them in ABC.",
@@ -141,8 +141,10 @@ def harmony(rng: random.Random, high: int = TILE_HIGH, voices: int = 2) -> Quest
             f"Harmonise this melody in {key.name} for four voices, one chord a note, bass first in brackets and the melody on top: triads or seventh "
             "chords of the key, voices in order and range, no parallel fifths or octaves, first and last bass note the tonic. Answer in ABC."
         )
+    lower = zip(body.split(), answer.split(), strict=True) if voices == 2 else ()
+    steps = " , ".join(f"{top} {bass}" for top, bass in lower) if voices == 2 else f"{body} , {key.tonic}"
     return Question(
         "harmonisation", ask, body, f"{'bass' if voices == 2 else 'chords'} K:{key.to_abc()} {{score}} ?", full, answer,
-        f"{body} , {key.tonic}", f"The key is {key.name}; the first and last bass notes are {key.tonic}, between them each note is consonant: {answer}.",
+        steps, f"The key is {key.name}; the first and last bass notes are {key.tonic}, between them each note is consonant: {answer}.",
         "hard", key=f"harmony {voices} {key.name} {body}",
     )  # fmt: skip

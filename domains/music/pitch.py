@@ -60,6 +60,11 @@ class Pitch:
         """Scientific name: `F#4`."""
         return f"{self.spelled}{self.octave}"
 
+    @property
+    def word(self) -> str:
+        """The spelled name in one word, as LilyPond writes it: `fis`, `bes`, `aeses`. A small model reads it as one token."""
+        return self.letter.lower() + ("is" * self.alter if self.alter >= 0 else "es" * -self.alter)
+
     def __lt__(self, other: Pitch) -> bool:
         return (self.midi, self.step) < (other.midi, other.step)
 

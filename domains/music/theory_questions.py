@@ -6,7 +6,7 @@ import itertools
 import random
 from fractions import Fraction
 
-from factory.domains.music.abc_writer import bare_notes, header, plain_notes
+from factory.domains.music.abc_writer import bare_notes, header, plain_notes, words
 from factory.domains.music.asks import Ask, right_answers
 from factory.domains.music.chords import (
     INVERSIONS,
@@ -66,7 +66,7 @@ def interval(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     natural = natural_semitones(letters)
     bare = plain_notes((first, second))
     ask = Ask("interval", score_of(bare))
-    steps_text = f"{bare} , {' '.join(letters)} {found.number} {natural} {found.semitones} {found.quality}"
+    steps_text = f"notes {words((first, second))} , {words((low, high))} , {_compared(low, high, found)}"
     told = (
         f"From {low.name} to {high.name} the letters are {' '.join(letters)}: a {found.number}. "
         f"Without accidentals it spans {natural} semitones, with them {found.semitones}, so it is {found.quality}."
@@ -77,6 +77,14 @@ def interval(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
         "interval", ask, bare, "interval {score} ?", "What is the interval between these two notes?", found.name, steps_text, told,
         difficulty, wrong_options(rng, ask, found.name, [name for name in near if name.split()[0] in QUALITY_NAMES]),
     )  # fmt: skip
+
+
+def _compared(first: Pitch, second: Pitch, found: Interval) -> str:
+    """The interval of the letters alone, and by how many semitones the asked one is wider: `c e major third +1`."""
+    plain = (from_step(first.step), from_step(second.step))
+    natural = between(*plain)[0]
+    wider = found.semitones - natural.semitones
+    return f"{words(plain)} {natural.name} {f'{wider:+d}' if wider else wider}"
 
 
 def note(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
@@ -93,9 +101,7 @@ def note(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     bare, answer = plain_notes((first,)), to_abc(second)
     ask = Ask("note", score_of(bare), {"interval": size.name, "direction": direction})
     letters = letters_between(first, second)
-    natural = natural_semitones(letters if way == 1 else letters[::-1])
-    from_first = natural - way * first.alter
-    steps_text = f"{bare} , {' '.join(letters)} {natural} {from_first} {size.semitones}"
+    steps_text = f"notes {first.word} , {_compared(first, second, size)} , {second.word}"
     told = (
         f"A {size.number} {direction} from {first.name} passes the letters {' '.join(letters)}. A {size.name} has {size.semitones} semitones, "
         f"so the note is {second.name}, in ABC {answer}."
@@ -127,9 +133,9 @@ def lowered(pitches: list[Pitch], high: int) -> list[Pitch]:
 
 
 def _stacked(root: str, quality: str) -> str:
-    """The chord in thirds with the size of each, and its quality: `_E G 4 _B 3 major`."""
+    """The chord in thirds with the size of each, and its quality: `ees g 4 bes 3 major`."""
     members = stack(parse_pitch(root, octave=4), quality)
-    names = [to_abc(Pitch(pitch.letter, pitch.alter, 4)) for pitch in members]
+    names = [pitch.word for pitch in members]
     sizes = [b.midi - a.midi for a, b in itertools.pairwise(members)]
     return " ".join([names[0], *(f"{name} {size}" for name, size in zip(names[1:], sizes, strict=True)), quality])
 
@@ -149,7 +155,8 @@ def chord(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     told = f"In thirds the notes are {' '.join(p.spelled for p in stack(parse_pitch(root, octave=4), quality))}: {answer}."
     others = [f"{r} {q}" for r in (root, *rng.sample(SSMR_ROOTS, 4)) for q in TRIADS]
     return Question(
-        "chord", ask, bare, "chord {score} ?", "Which chord do these notes form?", answer, f"{bare} , {_stacked(root, quality)}", told,
+        "chord", ask, bare, "chord {score} ?", "Which chord do these notes form?", answer,
+        f"notes {words(pitches)} , {_stacked(root, quality)}", told,
         _chord_difficulty(root, quality, pitches), wrong_options(rng, ask, answer, others),
     )  # fmt: skip
 
@@ -162,8 +169,9 @@ def chord_root(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     ask = Ask("root", score_of(f"[{''.join(to_abc(p) for p in pitches)}]"))
     told = f"Stacked in thirds the notes are {' '.join(p.spelled for p in stack(parse_pitch(root, octave=4), quality))}, so the root is {root}."
     others = [p.spelled for p in pitches] + rng.sample(SSMR_ROOTS, 5)
+    thirds = _stacked(root, quality).rpartition(" ")[0]
     return Question(
-        "chord_root", ask, bare, "root {score} ?", "What is the root of this chord?", root, f"{bare} , {_stacked(root, quality).rpartition(' ')[0]}", told,
+        "chord_root", ask, bare, "root {score} ?", "What is the root of this chord?", root, f"notes {words(pitches)} , {thirds}", told,
         _chord_difficulty(root, quality, pitches), wrong_options(rng, ask, root, others),
     )  # fmt: skip
 
@@ -177,10 +185,12 @@ def chord_completion(rng: random.Random, high: int = TILE_HIGH) -> Question | No
     bare, answer = plain_notes(there), left.spelled
     ask = Ask("missing", score_of(f"[{''.join(to_abc(p) for p in there)}]"), {"chord": f"{root} {quality}"})
     told = f"{root} {quality} is {' '.join(p.spelled for p in pitches)}; {answer} is missing."
+    found = " ".join(f"{p.word} {'out' if p == left else 'in'}" for p in pitches)
     others = [from_step(left.step + d, left.alter + s) for d in (-1, 0, 1) for s in (-1, 0, 1)]
     return Question(
         "chord_completion", ask, bare, f"missing in {root} {quality} {{score}} ?",
-        f"These are two notes of the chord {root} {quality}. Which note is missing?", answer, f"{bare} , {_stacked(root, quality)} , {to_abc(Pitch(left.letter, left.alter, 4))}", told,
+        f"These are two notes of the chord {root} {quality}. Which note is missing?", answer,
+        f"notes {words(there)} , {found} , {left.word}", told,
         "easy" if all(p.alter == 0 for p in pitches) else "medium" if all(abs(p.alter) < 2 for p in pitches) else "hard",
         wrong_options(rng, ask, answer, [p.spelled for p in others if abs(p.alter) <= 2]), draws_options=True,
         key=f"missing {root} {quality} {bare}",
@@ -229,7 +239,7 @@ def scale_name(rng: random.Random, high: int = TILE_HIGH) -> Question | None:
     ask, answer = Ask("scale", score_of(bare)), f"{tonic.spelled} {kind}"
     sizes = [b.midi - a.midi for a, b in itertools.pairwise(notes)]
     told = f"From {tonic.spelled} up the notes are {' '.join(p.spelled for p in notes)}, with steps of {' '.join(map(str, sizes))} semitones: {answer}."
-    steps = f"{bare} , " + " ".join(to_abc(Pitch(p.letter, p.alter, 4)) for p in notes) + " , " + " ".join(map(str, sizes))
+    steps = f"notes {words(shown)} , {words(notes)} , {' '.join(map(str, sizes))}"
     others = [f"{t} {k}" for t in (tonic.spelled, relative(Key(tonic.spelled, kind.split()[-1])).tonic, notes[3].spelled, notes[4].spelled)
               for k in ("major", "minor", "harmonic minor")]  # fmt: skip
     return Question(

@@ -23,6 +23,7 @@ from factory.domains.pathology.options import Options as GeneratorOptions
 from factory.domains.pathology.options import read_options as read_generator_options
 from factory.domains.pathology.slides import SLIDE_SUFFIXES
 from factory.domains.pathology.tiles import TileOptions
+from factory.data.rows import RowRef
 from factory.packs.loading import ALL, Loader, Pass
 from factory.packs.records import Ready, Record
 from factory.packs.settings import read_settings
@@ -88,9 +89,12 @@ def _slide_tiles(this: Pass) -> Iterator[Ready]:
                 continue
             for tile, media in tiles_of(made, cut, this.seed, this.report, probe=this.kind == ALL):
                 record = tile_record(made, tile, labels, this.settings.slide_question)
-                ready = Ready(tile.key, group, split, f"slide {made.file.name}", record, (media,), task_of(record))
-                this.count([ready])
-                yield ready
+                found: list[Ready] = []
+                with this.report.row(RowRef(made.file.name, 0)):
+                    ready = Ready(tile.key, group, split, f"slide {made.file.name}", record, (media,), task_of(record))
+                    found = [this.cleared(ready)]
+                    this.count(found)
+                yield from found
 
 
 LOADER = Loader(
@@ -102,6 +106,7 @@ LOADER = Loader(
     system=system_turn,
     more_rows=_slide_tiles,
     refuse=refuse_bare_slides,
+    patient_data=True,
     sidecars=("slide-captions", "slide-labels"),
     other_suffixes=_slide_suffixes,
     others_title="slide",

@@ -9,12 +9,15 @@ import re
 
 import pytest
 
-from factory.contracts import DataRequest
+from factory.contracts import IMAGE, DataRequest
 from factory.data.splits import split_of
 from factory.domains.music.abc_reader import read_abc
+from factory.domains.music.abc_writer import words
 from factory.domains.music.generator import MAKERS, SPLIT_SHARES, documents, group, lessons, samples
+from factory.domains.music.intervals import parse_interval
 from factory.domains.music.options import COMPOSITION, SSMR, TASKS, TILE_TASKS
 from factory.domains.music.pack import PACK
+from factory.domains.music.pitch import from_step, parse_abc_note
 from factory.domains.music.question import accepts
 from factory.errors import ConfigError
 
@@ -90,6 +93,41 @@ def test_documents_hold_no_held_out_question():
     held_out = {sample.messages[-1].content for sample in ask(500, "test", 3, choice=0.0)}
     for document in documents("train", 0, DataRequest(limit=300, options={"choice": 0.0})):
         assert not held_out & {block.splitlines()[0] for block in document.text.split("\n\n")}
+
+
+def test_the_working_of_intervals_leads_to_the_answer():
+    """Natural interval + how much wider = the asked interval: computed here from semitones, not from the generator's own numbers."""
+    for task in ("interval", "note"):
+        for question in drawn(task):
+            parts = question.steps.split(" , ")
+            first, second, *name, wider = parts[-1 if task == "interval" else 1].split()
+            answer = question.answer if task == "interval" else str(question.ask.params["interval"])
+            natural, asked = parse_interval(" ".join(name)), parse_interval(answer)
+            way = -1 if question.ask.params.get("direction") == "down" else 1
+            assert way * ("cdefgab".index(second) - "cdefgab".index(first)) % 7 == natural.steps % 7
+            assert natural.steps == asked.steps and natural.semitones + int(wider) == asked.semitones
+
+
+def test_words_name_each_spelling_once():
+    pitches = [from_step(28 + step, alter) for step in range(7) for alter in range(-2, 3)]
+    assert len({pitch.word for pitch in pitches}) == 35 and words(pitches[:5]) == "ceses ces c cis cisis"
+
+
+def test_the_working_of_a_missing_note_marks_the_notes_that_are_there():
+    for question in drawn("chord_completion"):
+        shown, members, missing = question.steps.split(" , ")
+        marks = members.split()
+        marked = dict(zip(marks[::2], marks[1::2], strict=True))
+        assert sorted(marked.values()) == ["in", "in", "out"] and marked[missing] == "out"
+        assert {name for name, place in marked.items() if place == "in"} == set(shown.split()[1:])
+        assert [parse_abc_note(note).word for note in question.bare.split()] == shown.split()[1:]
+
+
+def test_pictures_of_the_corpus_carry_their_question():
+    request = DataRequest(limit=30, options={"mode": "visual", "textbook": 0.0, "choice": 0.0})
+    for document in documents("train", 0, request):
+        mark, question, working = document.text.split("\n", 2)
+        assert mark == IMAGE and question.endswith("?") and " , " in working
 
 
 @pytest.mark.parametrize(
