@@ -101,23 +101,24 @@ def verify(
     search: Annotated[int, typer.Option("--search", min=1, help="Samples per split looked through for ids.")] = 2000,
     audit: Annotated[bool, typer.Option("--audit", help="Try to cheat the verifiers; exit 1 when a wrong answer pays.")] = False,
     gate: Annotated[float, typer.Option("--gate", min=0.01, max=1.0, help="--audit: reward from which a wrong answer pays.")] = 0.5,
-    overrides: options.Set = None, seed: options.Seed = None, as_json: options.Json = False,
+    ask_all: Annotated[bool, typer.Option("--ask-all", help="Ask judges also where the rules gave 0; rewards stay as they are.")] = False,
+    overrides: options.Set = None, seed: options.Seed = None, online: options.Online = False, as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Score completions with a pack's verifiers in the worker pool, or audit the verifiers.
+    """Score completions with a pack's verifiers and judges, or audit the verifiers.
 
     Rows are {"sample": {...}, "completion": "..."} or {"id": "...", "completion": "..."}. Exit codes: 0 all rows were scored,
     1 the audit found faults, 3 some rows are bad (they are listed; the others are scored), 6 verifiers failed too often.
     """
     from factory.testing.subject import Subject
 
-    composed = options.composed_from(domain, recipe, None, data, overrides, seed, False, None)
+    composed = options.composed_from(domain, recipe, None, data, overrides, seed, online, None)
     config = composed.config
     if not config.domain:
         raise ConfigError("which pack's verifiers? Add --domain NAME (`factory domains list` shows them).")
     subject = Subject.named(config.domain)
     if audit:
-        if paths or out or explain or verifier:
-            raise ConfigError("--audit makes its own completions: give it no files, --out, --explain or --verifier.")
+        if paths or out or explain or verifier or ask_all:
+            raise ConfigError("--audit makes its own completions: give it no files, --out, --explain, --verifier or --ask-all.")
         _audit(subject, config, gate, as_json)
         return
     named = list(paths or ([] if sys.stdin.isatty() else [STDIN]))
@@ -126,7 +127,7 @@ def verify(
             raise DataError(f"{path}: no such file of completions. Check the path; `-` reads JSON lines from stdin.")
     if not named:
         raise ConfigError("what should be scored? Name a file of completions, or send JSON lines on stdin.")
-    _score(subject, composed, named, tuple(verifier or ()), explain, out, search, as_json)
+    _score(subject, composed, named, tuple(verifier or ()), explain, out, search, ask_all, as_json)
 
 
 def _pool(config: BuildConfig, max_error_rate: float | None = None) -> VerifierPool:
@@ -141,17 +142,21 @@ def _pool(config: BuildConfig, max_error_rate: float | None = None) -> VerifierP
 
 def _score(
     subject: Subject, composed: Composed, paths: Sequence[str], only: tuple[str, ...], explain: str | None, out: Path | None,
-    search: int, as_json: bool,
+    search: int, ask_all: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from factory.cli.data import bad_rows, request_of
+    from factory.cli.verify_judges import judge_figures, judged_pool, print_judges
     from factory.config.validate import require_data
     from factory.data.report import RowReport
-    from factory.rewards.mixture import Mixture
 
     config = composed.config
     require_data(config, composed.provenance)
     totals = Totals()
-    with tempfile.TemporaryDirectory(prefix="factory-bad-rows-") as aside, files_of(paths) as files, _pool(config) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="factory-bad-rows-") as aside,
+        files_of(paths) as files,
+        judged_pool(subject, config, asks_all=ask_all) as (pool, mixture),
+    ):
         for name in only:
             if name not in pool.versions:
                 raise ConfigError(
@@ -159,19 +164,29 @@ def _score(
                 )
         # Every row is read whatever the share of bad ones: this command is there to show them all.
         report = RowReport(max_bad_fraction=1.0, quarantine_file=Path(aside) / "rows.jsonl")
-        mixture = Mixture(subject.manifest.tasks, config.mixture, pool.versions)
         finder = SampleFinder(subject.pack, _cases(subject), request_of(config), config.seed, search)
         scored: Iterable[Scored] = score_rows(read_completions(files, finder, mixture, report), pool, mixture, only)
         for row in write_lines(out, scored) if out else scored:
             totals.add(row, explain)
         report.close()
         bad = bad_rows(Path(aside))
+        judges = judge_figures(pool)
     if explain is not None and not totals.explained:
         raise DataError(f"--explain {explain}: no scored row has this id or place (of {totals.num_rows}). --out FILE lists them.")
     if as_json:
         shown = {"explained": [_explained_json(row) for row in totals.explained]} if explain is not None else {}
-        emit_json({"domain": str(subject), **totals.to_json(), "bad_rows": bad, "out": str(out) if out else None, **shown})
+        emit_json(
+            {
+                "domain": str(subject),
+                **totals.to_json(),
+                "bad_rows": bad,
+                "judges": judges,
+                "out": str(out) if out else None,
+                **shown,
+            }
+        )
     else:
+        print_judges(judges)
         _print(totals, bad, out, mixture)
     if bad:
         raise typer.Exit(DataError.exit_code)
@@ -270,7 +285,9 @@ def _audit(subject: Subject, config: BuildConfig, gate: float, as_json: bool) ->
         network = pool.network
     report.fixtures = fixtures
     if not report.num_samples and not report.poor_golds:
-        raise PluginError(f"{subject}: there is nothing to audit: the pack has no lessons, and no method gold(sample).")
+        raise PluginError(
+            f"{subject}: there is nothing to audit: the pack has no lessons, and no method gold(sample). Add one of them to the pack."
+        )
     if as_json:
         emit_json({"domain": str(subject), "network": network, **report.to_json()})
     else:

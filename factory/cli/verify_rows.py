@@ -186,9 +186,20 @@ def score_rows(rows: Iterable[Row], pool: VerifierPool, mixture: Mixture, only: 
     """
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK)):
-        items = [(row.completion, row.sample, tuple(only) or mixture.verifiers_for(row.sample.task)) for row in chunk]
+        items = [(row.completion, row.sample, _to_run(row.sample.task, mixture, only)) for row in chunk]
         for row, verdicts in zip(chunk, pool.score(items), strict=True):
-            yield Scored(row, verdicts, None if only else mixture.combine(row.sample.task, verdicts))
+            if only:
+                yield Scored(row, {name: verdict for name, verdict in verdicts.items() if name in only}, None)
+            else:
+                yield Scored(row, verdicts, mixture.combine(row.sample.task, verdicts))
+
+
+def _to_run(task: str, mixture: Mixture, only: Sequence[str]) -> tuple[str, ...]:
+    """Verifiers to run: those asked for; where a judge of the task is among them, also the rules that it stands behind."""
+    judges = {name for name in only if any(name in mix.judges for mix in mixture.tasks.values())}
+    if not only or judges & mixture.of(task).judges:
+        return tuple(dict.fromkeys((*mixture.verifiers_for(task), *(name for name in only if name not in judges))))
+    return tuple(name for name in only if name not in judges)
 
 
 def write_lines(path: Path, rows: Iterable[Scored]) -> Iterator[Scored]:

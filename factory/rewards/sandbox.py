@@ -4,13 +4,18 @@ What a program gets: a fresh user, process, network and mount name space; the in
 empty /tmp in memory; no environment, no home, no network, no more than the limits below; and it dies with its parent. The
 program enters by an anonymous memory file, so nothing is written to disk and nothing stays behind.
 
-Where bubblewrap is missing or the kernel forbids user name spaces, nothing runs and the verdict is `error` with the reason:
-such rollouts are masked and counted, never scored as wrong.
+The kernel exempts root from the limit on processes, also in a user name space that maps another id to root. So where this process
+is root, the program becomes a user that nobody else is (an id drawn for each run) before its first line. `find` proves, once for
+each process, that the limit binds.
+
+Where bubblewrap is missing, the kernel forbids user name spaces or the limit does not bind, nothing runs and the verdict is `error`
+with the reason: such rollouts are masked and counted, never scored as wrong.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -28,19 +33,42 @@ PROGRAM = "/program.py"
 """Where the program lies inside."""
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/alternatives", "/etc/ld.so.cache")
 _STARTER = """
-import resource, sys
-cpu, memory, size, processes = map(int, sys.argv[1:5])
+import os, resource, sys
+cpu, memory, size, processes, user = map(int, sys.argv[1:6])
 for kind, value in (("CPU", cpu), ("AS", memory), ("FSIZE", size), ("NPROC", processes), ("NOFILE", 64), ("CORE", 0)):
     kind = getattr(resource, "RLIMIT_" + kind)
     hard = resource.getrlimit(kind)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))
-sys.argv = sys.argv[5:]
+sys.argv = sys.argv[6:]
 with open(sys.argv[0], encoding="utf-8") as program:
     text = program.read()
+if user:
+    os.chmod("/tmp", 0o1777)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
 exec(compile(text, sys.argv[0], "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
 """
-"""Sets the limits inside the sandbox, where raising them again is not possible, then becomes the program."""
+"""Sets the limits inside the sandbox, where raising them again is not possible, gives up root, then becomes the program."""
+_ALL_BUT_USER = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
+_SPARE_USERS = range(1 << 28, 1 << 29)
+"""Ids of users that no system gives to anybody."""
+_PROBE = """
+import os, time, json
+got = 0
+for _ in range(32):
+    try:
+        if os.fork() == 0:
+            time.sleep(5)
+            os._exit(0)
+    except OSError:
+        break
+    got += 1
+print(got)
+"""
+"""Reads the library, starts at most 32 processes, and says how many it got."""
+_PROBE_LIMIT = 8
 
 
 class SandboxMissing(RewardError):
@@ -79,44 +107,66 @@ class Ended:
 
 
 def command(
-    bwrap: str, arguments: Sequence[str], limits: Limits, descriptor: int, interpreter: str, roots: Sequence[str]
+    bwrap: str, arguments: Sequence[str], limits: Limits, descriptor: int, interpreter: str, roots: Sequence[str], user: int = 0
 ) -> list[str]:
     """The bubblewrap command line for one program.
 
     Args:
         descriptor: open file that holds the program's text.
         roots: folders of the interpreter, bound read-only at their own place.
+        user: id that the program takes (this process must be root); 0: this process's own, in a user name space.
     """
-    words = [bwrap, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    words = [bwrap, *(_ALL_BUT_USER if user else ("--unshare-all", "--unshare-user"))]
+    words += ["--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if user else []
     for folder in _SYSTEM:
         words += ["--ro-bind-try", folder, folder]
     for folder in roots:
+        # Made by themselves, the folders above would be closed to other users where this one's home is.
+        for above in reversed(Path(folder).parents[:-1]):
+            words += ["--dir", str(above)]
         words += ["--ro-bind", folder, folder]
     words += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.file_mib << 20), "--tmpfs", "/tmp"]
     words += ["--ro-bind-data", str(descriptor), PROGRAM, "--remount-ro", "/", "--chdir", "/tmp", "--hostname", "sandbox"]
     words += ["--setenv", "HOME", "/tmp", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "PYTHONHASHSEED", "0"]
     words += ["--setenv", "OMP_NUM_THREADS", "1", "--setenv", "OPENBLAS_NUM_THREADS", "1"]
-    numbers = (int(-(-limits.time_s // 1)), limits.memory_mib << 20, limits.file_mib << 20, limits.processes)
+    numbers = (int(-(-limits.time_s // 1)), limits.memory_mib << 20, limits.file_mib << 20, limits.processes, user)
     return [*words, "--", interpreter, "-I", "-S", "-B", "-c", _STARTER, *map(str, numbers), PROGRAM, *arguments]
+
+
+def spare_user() -> int:
+    """An id to run a program as, which nobody else has; 0 when this process is not root or may not become another.
+
+    Where a container maps few ids, its root is no root outside, and the limits bind it as they bind any user.
+    """
+    if os.geteuid() != 0:
+        return 0
+    for name in ("uid_map", "gid_map"):
+        rows = [line.split() for line in Path(f"/proc/self/{name}").read_text().splitlines()]
+        if not any(int(first) <= _SPARE_USERS.start and int(first) + int(count) >= _SPARE_USERS.stop for first, _, count in rows):
+            return 0
+    return _SPARE_USERS.start + secrets.randbelow(len(_SPARE_USERS))
 
 
 @lru_cache(maxsize=1)
 def find() -> str:
-    """Path of a bubblewrap that works here. Raises SandboxMissing with the reason and the remedy."""
+    """Path of a bubblewrap that works here and limits processes. Raises SandboxMissing with the reason and the remedy."""
     path = shutil.which("bwrap")
     remedy = "Install bubblewrap (apt install bubblewrap) and allow unprivileged user name spaces, or leave this task out."
     if sys.platform != "linux" or path is None:
         raise SandboxMissing(f"model-written programs run only in bubblewrap, and there is no 'bwrap' here. {remedy}")
     try:
-        tried = subprocess.run(
-            [path, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--", "/bin/true"],
-            capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as err:
+        tried = _run(path, _PROBE, b"", (), Limits(time_s=20, processes=_PROBE_LIMIT))
+    except OSError as err:
         raise SandboxMissing(f"{path} cannot be started: {err}. {remedy}") from err
-    if tried.returncode != 0:
-        said = (tried.stderr.strip().splitlines() or ["no message"])[-1]
+    if tried.code != 0:
+        said = (tried.err.decode(errors="replace").strip().splitlines() or [tried.stopped or "no message"])[-1]
         raise SandboxMissing(f"{path} does not work here: {said} {remedy}")
+    if int(tried.out) >= _PROBE_LIMIT:
+        raise SandboxMissing(
+            f"{path}: the limit on processes does not bind here, so a program could starve this machine ({int(tried.out)} were "
+            f"started where fewer than {_PROBE_LIMIT} may be). Run as a user other than root, or leave this task out."
+        )
     return path
 
 
@@ -137,14 +187,17 @@ def run_program(text: str, *, stdin: bytes = b"", arguments: Sequence[str] = (),
     Raises:
         SandboxMissing: there is no working sandbox; nothing was run.
     """
-    bwrap = find()
+    return _run(find(), text, stdin, arguments, limits)
+
+
+def _run(bwrap: str, text: str, stdin: bytes, arguments: Sequence[str], limits: Limits) -> Ended:
     interpreter, roots = python_roots()
     descriptor = os.memfd_create("program", 0)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(text.encode("utf-8", errors="replace"))
         os.lseek(descriptor, 0, os.SEEK_SET)
-        words = command(bwrap, arguments, limits, descriptor, interpreter, roots)
+        words = command(bwrap, arguments, limits, descriptor, interpreter, roots, spare_user())
         process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             pass_fds=(descriptor,), env={}, close_fds=True, start_new_session=True,

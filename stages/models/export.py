@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from factory.stages.models.experts import FILE as EXPERTS
 from factory.stages.models.facts import read_chain
 from factory.stages.models.load import load
 from factory.stages.models.store import copy_sidecars, point_to_base, save
@@ -24,7 +25,7 @@ def export(model_dir: Path, out_dir: Path, merged: bool = True, *, final_dir: Pa
     to `out_dir/base` and named instead (as it will be called once the caller has renamed `out_dir` to `final_dir`).
     A full-weights folder has no adapter to keep apart: it is exported as it is.
     """
-    if merged or not (model_dir / "adapter_chain.json").is_file():
+    if merged or (model_dir / EXPERTS).is_file() or not (model_dir / "adapter_chain.json").is_file():
         return merge(model_dir, out_dir)
     base, earlier = read_chain(model_dir)
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ Shape letters: P = prompts of one decode batch, R = P * num_return rows, V = voc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,6 +73,7 @@ def generate(
         stop_ids: default `loaded.codec.eos_ids`.
         max_rows: rows decoded together; 0 means all. Prompts are sorted by length first, so that little is padding.
 
+    A model with experts is asked in parts, each by whoever accepts its prompts; a row's draws do not depend on that.
     The model is in eval mode until the iterator is exhausted or closed; do not train in between.
     Raises ConfigError for impossible settings.
     """
@@ -83,16 +85,32 @@ def generate(
     elif uniforms is None:
         assert generator is not None, "sampling needs a generator or draws"
         uniforms = uniform_draws(generator, len(prompts), num_return, max_new_tokens)
+    if loaded.experts is not None:
+        below = replace(loaded, experts=None)
+        with _in_eval_mode(loaded), closing(loaded.experts.parts(loaded.codec, prompts)) as parts:
+            for places, going_on in parts:
+                for one in generate(
+                    below, going_on, num_return=num_return, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+                    top_k=top_k, draws=uniforms[places], stop_ids=stop_ids, max_rows=max_rows,
+                ):  # fmt: skip
+                    yield replace(one, prompt_index=places[one.prompt_index])
+        return
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     size = max(1, max_rows // num_return) if max_rows else max(1, len(order))
-    was_training = loaded.model.training
-    loaded.model.eval()
-    try:
+    with _in_eval_mode(loaded):
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             rows = _Rows(loaded, [prompts[i] for i in chosen], uniforms[chosen].flatten(0, 1), sampling, stops)
             for row, ids, logprobs, finished, entropy in rows.run(num_return):
                 yield Generation(chosen[row // num_return], row % num_return, ids, logprobs, finished, entropy)
+
+
+@contextmanager
+def _in_eval_mode(loaded: LoadedModel) -> Iterator[None]:
+    was_training = loaded.model.training
+    loaded.model.eval()
+    try:
+        yield
     finally:
         loaded.model.train(was_training)
 
@@ -107,9 +125,15 @@ def stream(
     As `generate` with one prompt, which yields whole completions. Raises ConfigError for impossible settings.
     """
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, banned=loaded.codec.image_ids)
-    was_training = loaded.model.training
-    loaded.model.eval()
-    try:
+    if loaded.experts is not None:
+        with _in_eval_mode(loaded), closing(loaded.experts.parts(loaded.codec, [prompt])) as parts:
+            for _, (going_on,) in parts:
+                yield from stream(
+                    replace(loaded, experts=None), going_on, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+                    top_k=top_k, generator=generator,
+                )  # fmt: skip
+        return
+    with _in_eval_mode(loaded):
         rows = _Rows(loaded, [prompt], torch.zeros(1, 0), sampling, torch.zeros(0, dtype=torch.long))
         logits = rows.prefill(1)
         for step in range(max_new_tokens):
@@ -120,8 +144,6 @@ def stream(
                 return
             if step + 1 < max_new_tokens:
                 logits = rows.decode(token)
-    finally:
-        loaded.model.train(was_training)
 
 
 def uniform_draws(generator: torch.Generator, *shape: int) -> Tensor:

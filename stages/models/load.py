@@ -13,6 +13,7 @@ import torch
 from factory.config.schema import AdapterConfig, AdapterKind
 from factory.errors import ModelError
 from factory.stages.models.codec import load_codec
+from factory.stages.models.experts import attach, read_experts
 from factory.stages.models.facts import read_chain, read_config
 from factory.stages.models.loaded import LoadedModel
 from factory.stages.models.repeated import share_repeated_images
@@ -43,9 +44,15 @@ def load(
 
     Raises:
         ModelError: no such folder, no config.json, unsupported architecture, no tokenizer, no safetensors, damaged weights
-            or chain.
+            or chain, or a folder of experts that is to be trained.
     """
     source = Path(model_dir)
+    experts = read_experts(source)
+    if experts and adapter is not None:
+        raise ModelError(
+            f"{source}: is a model with experts ({', '.join(experts)}), which cannot be trained on as one. Train a further expert "
+            "(a stage of kind `expert`), or start from the model below them, which adapter_chain.json names."
+        )
     if source.is_dir() and not (source / "adapter_chain.json").is_file() and (source / "adapter_config.json").is_file():
         raise ModelError(
             f"{source}: is a peft adapter without its base. "
@@ -54,7 +61,7 @@ def load(
     base, earlier = source, ()
     if (source / "adapter_chain.json").is_file():
         base, before = read_chain(source)
-        earlier = (*before, source)
+        earlier = before if experts else (*before, source)
     config = read_config(base)
     modality = modality_of(config, str(base))
     if modality == "dna":
@@ -68,7 +75,9 @@ def load(
     is_adapter = adapter is not None and adapter.kind != AdapterKind.none
     if is_adapter:
         model = _with_new_adapter(model, adapter, seed)
-    return LoadedModel(model.to(device or default_device()), codec, modality, is_adapter, source, base, earlier)
+    wrapped = attach(model, source, experts) if experts else None
+    model = (wrapped.model if wrapped else model).to(device or default_device())
+    return LoadedModel(model, codec, modality, is_adapter, source, base, earlier, wrapped)
 
 
 def default_device() -> torch.device:

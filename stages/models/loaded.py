@@ -27,6 +27,8 @@ class LoadedModel:
     """The folder that holds the full weights; `source` itself unless that is an adapter folder."""
     earlier: tuple[Path, ...] = field(default=())
     """Adapter folders already merged into the weights, in order."""
+    experts: Any = None
+    """`experts.Experts` when the folder has some: `model` is then what they stand on, and `generate` asks them first."""
 
     @property
     def device(self) -> torch.device:

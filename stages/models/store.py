@@ -24,8 +24,13 @@ def save(loaded: LoadedModel, out_dir: Path) -> Path:
     """Write `loaded` to `out_dir`: full weights, or the adapter with its `adapter_chain.json`.
 
     Not atomic: write under a temporary name and rename.
-    Raises ModelError when the disk refuses.
+    Raises ModelError when the disk refuses, or the model has experts.
     """
+    if loaded.experts is not None:
+        raise ModelError(
+            f"{loaded.source}: its experts ({', '.join(loaded.experts.names)}) answer in turn and cannot be merged into one set of "
+            "weights. Serve it as it is (`factory serve --engine transformers`), or export the model that adapter_chain.json names."
+        )
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         extra = {"save_embedding_layers": False} if loaded.adapter else {}

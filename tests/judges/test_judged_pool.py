@@ -14,7 +14,7 @@ from factory.rewards.judges.pool import JudgedPool, open_judge, scoring_pool
 from factory.rewards.judges.settings import JudgeSettings, build_mixture, read_judges
 
 TASKS = {"sky": {"verifiers": {"exact": 0.7, "helpful": 0.3}}, "plain": {"verifiers": {"exact": 1.0}}}
-POOL = {"workers": 1, "timeout_s": 5.0, "max_error_rate": 1.0}
+POOL = {"workers": 1, "timeout_s": 60.0, "max_error_rate": 1.0}
 
 
 def labelled(path):
@@ -36,7 +36,7 @@ def build(server, tmp_path):
         "kind": "endpoint",
         "url": server.url,
         "model": "m",
-        "timeout_s": 5.0,
+        "timeout_s": 60.0,
         "calibration": labelled(tmp_path / "l.jsonl"),
         "max_error_rate": 0.5,
     }
@@ -113,7 +113,7 @@ def test_failures_of_a_judge_are_masked_and_above_its_rate_the_run_stops(server,
 
 
 def panel(server, cache_dir=None, **changes):
-    settings = JudgeSettings("endpoint", url=server.url, model="m", **{"timeout_s": 3.0} | changes)
+    settings = JudgeSettings("endpoint", url=server.url, model="m", **{"timeout_s": 60.0} | changes)
     return JudgePanel({"helpful": open_judge("helpful", settings)}, cache_dir)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -74,8 +75,8 @@ def test_the_command_line_gives_nothing_away():
     bound = [words[i + 1] for i, word in enumerate(words) if word in ("--ro-bind", "--ro-bind-try")]
     assert "/opt/py" in bound and not {"/", "/home", "/root", "/etc", "/tmp", "/var", "/run"} & set(bound)
     assert words[words.index("--ro-bind-data") + 1] == "7"
-    # 2.5 s of time are 3 s of CPU; 64 MiB, 4 MiB, 8 processes; then the program and its argument.
-    assert words[-6:] == ["3", str(64 << 20), str(4 << 20), "8", "/program.py", "x"]
+    # 2.5 s of time are 3 s of CPU; 64 MiB, 4 MiB, 8 processes, no other user; then the program and its argument.
+    assert words[-7:] == ["3", str(64 << 20), str(4 << 20), "8", "0", "/program.py", "x"]
     assert words[words.index("--") + 1 :][:4] == ["/usr/bin/python3", "-I", "-S", "-B"]
 
 
@@ -170,18 +171,67 @@ HOSTILE = {
 }
 
 
-ROOTS = pytest.mark.skipif(
-    os.geteuid() == 0, reason="RLIMIT_NPROC does not bind root: a fork bomb would starve the machine until its time limit"
-)
-
-
 @needs_bwrap
-@pytest.mark.parametrize("name", [pytest.param(name, marks=ROOTS) if name == "forks" else name for name in HOSTILE])
+@pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_programs_earn_nothing_and_end_in_time(name):
     began = time.monotonic()
     verdict = judged(*HOSTILE[name])
     assert (verdict.status, verdict.score) == (Status.wrong, 0.0), verdict
     assert time.monotonic() - began < 8.0
+
+
+# Never without end: where the limit did not bind, it would starve the machine.
+MANY = """
+import os, time
+got = 0
+for _ in range(2000):
+    try:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+    except OSError:
+        break
+    got += 1
+print(got)
+"""
+
+
+@needs_bwrap
+def test_a_program_gets_as_many_processes_as_its_limit_and_no_more_root_included():
+    for limit in (4, 16):
+        ended = run_program(MANY, limits=Limits(time_s=30, processes=limit))
+        assert ended.code == 0 and 1 <= int(ended.out) < limit, ended
+
+
+@needs_bwrap
+def test_two_programs_at_a_time_do_not_count_as_one():
+    with ThreadPoolExecutor(2) as both:
+        ended = list(both.map(lambda _: run_program(MANY, limits=Limits(time_s=30)), range(2)))
+    assert [one.code for one in ended] == [0, 0] and ended[0].out == ended[1].out, ended
+
+
+@needs_bwrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is exempt from the limit on processes")
+def test_where_the_limit_cannot_bind_nothing_is_run(monkeypatch):
+    # A user name space alone, in which the program's user still is root to the kernel.
+    monkeypatch.setattr(sandbox, "spare_user", lambda: 0)
+    sandbox.find.cache_clear()
+    try:
+        with pytest.raises(SandboxMissing, match=r"limit on processes does not bind here.*32 were started where fewer than 8"):
+            run_program("print(1)")
+    finally:
+        sandbox.find.cache_clear()
+
+
+@needs_bwrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="a program of another user runs as that user already")
+def test_a_program_that_root_runs_is_not_root():
+    ended = run_program(
+        "import os\nids = os.getresuid() + os.getresgid()\nassert 0 not in ids and not os.getgroups()\n"
+        "try:\n    os.setuid(0)\nexcept PermissionError:\n    open('/tmp/own', 'w').write('x'); print('stays')",
+        limits=Limits(time_s=30),
+    )
+    assert (ended.code, ended.out) == (0, b"stays\n"), ended
 
 
 @needs_bwrap

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from factory.contracts import Sample
@@ -147,7 +147,7 @@ def admitted(judge: Judge, found: Calibration) -> Judge:
             f"{told} calls {found.flip_rate:.0%} of the probed wrong answers right once a text such as ':' or 'give this answer the score' "
             f"is added; judges.{judge.name}.max_flip_rate is {settings.max_flip_rate:.0%}. Training would learn to write that text."
         )
-    return judge.with_curve(found.curve())
+    return replace(judge, curve=found.curve(), calibration=found)
 
 
 def cached(judge: Judge, rows: Sequence[Labelled], folder: Path | None) -> Calibration:

@@ -73,6 +73,8 @@ class Judge:
     settings: JudgeSettings
     backend: Any
     curve: Curve = field(default_factory=Curve)
+    calibration: Any = None
+    """What its labelled set said of it (`calibrate.Calibration`); None when there is none."""
 
     @property
     def version(self) -> str:

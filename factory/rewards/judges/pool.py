@@ -23,13 +23,22 @@ from factory.rewards.pool import VerifierPool
 
 
 class JudgedPool:
-    """Scores with rules and judges."""
+    """Scores with rules and judges.
 
-    def __init__(self, rules: VerifierPool, panel: JudgePanel, mixture: Mixture) -> None:
-        self._rules, self._panel, self._mixture = rules, panel, mixture
+    Args:
+        asks_all: ask judges also where the rules gave 0, to measure them on both kinds of answers. No reward changes by it.
+    """
+
+    def __init__(self, rules: VerifierPool, panel: JudgePanel, mixture: Mixture, *, asks_all: bool = False) -> None:
+        self._rules, self._panel, self._mixture, self._asks_all = rules, panel, mixture, asks_all
         self._waiting: dict[Hashable, tuple[str, Sample, tuple[str, ...]]] = {}
         self.agreement = Agreement()
         """How far judges and rules say the same since its last `clear`."""
+
+    @property
+    def judges(self) -> dict[str, Judge]:
+        """The judges in use, by name."""
+        return dict(self._panel.judges)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -81,6 +90,10 @@ class JudgedPool:
         # What else the pool of rules offers (worker_pids, network, ...).
         return getattr(self._rules, name)
 
+    def _to_ask(self, task: str, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+        mix = self._mixture.of(task)
+        return tuple(sorted(mix.judges)) if self._asks_all else self._mixture.judges_to_ask(task, verdicts)
+
     def _with_judges(
         self, ruled: Iterator[tuple[Any, dict[str, Verdict]]], waiting: dict[Hashable, tuple[str, Sample, tuple[str, ...]]]
     ) -> Iterator[tuple[Any, dict[str, Verdict]]]:
@@ -90,7 +103,7 @@ class JudgedPool:
             if sample is None:
                 yield key, verdicts
                 continue
-            chosen = [name for name in self._mixture.judges_to_ask(sample.task, verdicts) if name in judges]
+            chosen = [name for name in self._to_ask(sample.task, verdicts) if name in judges]
             verdicts = verdicts | {name: NOT_COUNTED for name in judges if name not in chosen}
             if not chosen:
                 yield key, verdicts
@@ -129,11 +142,14 @@ def calibrated(judge: Judge, *, counts: bool, folder: Path | None) -> Judge:
 
 
 @contextmanager
-def scoring_pool(pack: str, build: Mapping[str, Any], mixture: Mixture, *, workdir: Path | None = None) -> Iterator[Any]:
+def scoring_pool(
+    pack: str, build: Mapping[str, Any], mixture: Mixture, *, workdir: Path | None = None, asks_all: bool = False
+) -> Iterator[Any]:
     """The pool for a run: plain when no task uses a judge, else with judges that have been calibrated.
 
     Args:
         workdir: calibrations are kept in its folder `judges`, so that a resumed run does not measure again.
+        asks_all: see `JudgedPool`.
     """
     declared = read_judges(build)
     weights: dict[str, float] = {}
@@ -152,4 +168,4 @@ def scoring_pool(pack: str, build: Mapping[str, Any], mixture: Mixture, *, workd
             return
         cache_dir = build["pool"].get("cache_dir")
         panel = stack.enter_context(JudgePanel(judges, Path(cache_dir) / "judges" if cache_dir else None))
-        yield JudgedPool(rules, panel, mixture)
+        yield JudgedPool(rules, panel, mixture, asks_all=asks_all)

@@ -52,7 +52,9 @@ def assemble(llm: Path, encoder: Path, out_dir: Path, *, seed: int = 0, dtype: s
     if out_dir.is_dir() and any(out_dir.iterdir()):
         raise ModelError(f"{out_dir}: is not empty. Name a new folder.")
     if read_config(llm).get("model_type") != "qwen3":
-        raise ModelError(f"{llm}: model_type is {read_config(llm).get('model_type')!r}; a DNA language model is made from qwen3.")
+        raise ModelError(
+            f"{llm}: model_type is {read_config(llm).get('model_type')!r}; a DNA language model is made from qwen3. Give such a model."
+        )
     if "auto_map" in read_config(encoder):
         raise ModelError(
             f"{encoder}: brings code of its own, which is not run. Use an encoder of transformers' own architectures, such as "
@@ -77,7 +79,7 @@ def assemble(llm: Path, encoder: Path, out_dir: Path, *, seed: int = 0, dtype: s
     model.lm_head.load_state_dict(words.lm_head.state_dict())
     lacking = model.dna_encoder.load_state_dict(reader.state_dict(), strict=False).missing_keys
     if lacking:
-        raise ModelError(f"{encoder}: its weights lack {len(lacking)} tensors, first {lacking[0]}.")
+        raise ModelError(f"{encoder}: its weights lack {len(lacking)} tensors, first {lacking[0]}. Fetch the folder again.")
     out_dir.mkdir(parents=True, exist_ok=True)
     copy_sidecars(llm, out_dir)
     model.save_pretrained(str(out_dir))
