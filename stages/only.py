@@ -18,14 +18,22 @@ MOST_ROUNDS = 4
 """A generator is asked for up to 2^4 times the wanted number before the stage takes what there is."""
 
 
-def check_only(where: str, tasks: Sequence[str], media: str, known: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a task that the pack does not have, or another word for media."""
+def check_only(where: str, tasks: Sequence[str], media: str, known: Mapping[str, Any], modality: str = "vl") -> None:
+    """Raises ConfigError for a task that the pack does not have, another word for media, or images for a base without eyes.
+
+    Args:
+        modality: of the base model, as in `ModelFacts`.
+    """
     for task in tasks:
         # A task of a pattern of the pack, or a pattern over its tasks, will do as well.
         if row_of(known, task) is None and not any(row_of({task: True}, one) for one in known):
             raise ConfigError(f"{where}.tasks: the pack has no task '{task}'.{near_miss(task, known)} Tasks: {', '.join(known)}.")
     if media not in MEDIA:
         raise ConfigError(f"{where}.media={media!r} is not known.{near_miss(media, MEDIA)} Choose one of: {', '.join(MEDIA)}.")
+    if media == "images" and modality != "vl":
+        raise ConfigError(
+            f"{where}.media=images: the base model reads no images. Name one that does (--base), or leave the stage out ({where}=null)."
+        )
 
 
 def only(

@@ -42,7 +42,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     reference = make_reference(loaded, chosen)
     total = config.num_steps * config.updates_per_rollout * config.minibatches
     learner = Learner.from_context(loaded, config.optim, total, ctx)
-    engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation)
+    engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation, config=config, ctx=ctx)
     sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
     try:
         with scoring_pool(ctx.domain, with_stage_paths(ctx.build, ctx.inputs), mixture, workdir=ctx.workdir) as pool:

@@ -44,7 +44,7 @@ class RlConfig(TrainStageConfig):
     """0 keeps all tokens."""
     max_new_tokens: int = 64
     engine: str = "transformers"
-    """Who generates: `transformers`, `recorded:FILE.jsonl` (a fixed set of rollouts, for tests), or an installed engine's `NAME[:ARGUMENT]`."""
+    """Who generates: `transformers`, `vllm` (a server in its own environment; settings: `launch.vllm`), `recorded:FILE.jsonl` (a fixed set of rollouts, for tests), or an installed engine's `NAME[:ARGUMENT]`."""
     prompts_per_generation: int = 0
     """Prompts decoded together on one process; 0 means all of the process's share."""
     updates_per_rollout: int = 1

@@ -95,10 +95,14 @@ class RlLoop:
     def step(self, step: int) -> tuple[Collected, dict[str, float]]:
         """One RL step (0-based): rollouts, then their updates."""
         start_s = time.monotonic()
+        self.learner.enter(f"RL step {step + 1} of {self.config.num_steps}: rollouts and their rewards")
         ctx = self.context(step)
         self.collector.begin_step()
         version = step * self.updates_per_step
-        self.collector.engine.sync(WeightSource(version, self.learner.model, self.learner.loaded.adapter))
+        engine = self.collector.engine
+        engine.sync(WeightSource(version, self.learner.model, self.learner.loaded.adapter))
+        if hasattr(engine, "figures"):
+            ctx.metrics |= engine.figures()
         collected = collect(
             self.chosen.one("supply"), self.config.prompts_per_step, lambda num: self._draw(ctx, num),
             lambda samples, round_number: self.collector.roll_out(ctx, samples, round_number),
@@ -108,6 +112,8 @@ class RlLoop:
         rollouts_s = time.monotonic()
         rows = self._rows(groups)
         notes = self._complete_logprobs(rows, version)
+        if hasattr(engine, "rest"):
+            engine.rest()
         updates = [update for number in range(self.config.updates_per_rollout) for update in self._update(ctx, rows, number)]
         self._after_updates()
         updated = update_figures(updates)
@@ -285,6 +291,7 @@ class RlLoop:
         """Every `optim.checkpoint_every` optimiser steps, rounded up to whole RL steps; not after the last."""
         every = self.learner.optim.checkpoint_every
         is_due = every > 0 and done < self.learner.total_steps and done // every > (done - self.updates_per_step) // every
+        is_due = is_due and self.learner.setbacks.is_sound
         if is_due:
             self.learner.save_checkpoint(done, pieces)
         self.learner.stop_if_asked(done, pieces, is_saved=is_due)

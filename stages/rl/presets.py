@@ -47,7 +47,9 @@ def presets() -> Mapping[str, Preset]:
 
     def whole(name: str, seen: tuple[str, ...] = ()) -> Named:
         if name in seen or name not in rows:
-            raise ConfigError(f"{FILE.name}: '{name}' extends itself or is not there ({' -> '.join([*seen, name])}).")
+            raise ConfigError(
+                f"{FILE.name}: '{name}' extends itself or is not there ({' -> '.join([*seen, name])}). Correct `extends`."
+            )
         parent = rows[name].get("extends")
         return changed_by(whole(parent, (*seen, name)) if parent else {}, rows[name].get("pieces") or {})
 
@@ -77,7 +79,7 @@ def changed_by(pieces: Named, changes: Mapping[str, Any]) -> Named:
                 own.pop(name, None)
                 continue
             if not isinstance(settings, Mapping):
-                raise ConfigError(f"rl: pieces.{slot}.{name} must map settings to values, got {settings!r}.")
+                raise ConfigError(f"rl: pieces.{slot}.{name} must map settings to values, got {settings!r}. Write {{}} for none.")
             if not SLOTS[slot].is_many and name not in own:
                 own.clear()
             own[name] = {**own.get(name, {}), **settings}
@@ -153,11 +155,18 @@ def resolve(config: RlConfig) -> Chosen:
     for slot, default in DEFAULTS.items():
         if not named.get(slot):
             named[slot] = {default: {}}
+    if config.engine == "vllm" and not _is_taken_out(config.pieces, "token_weight", "tis"):
+        named.setdefault("token_weight", {}).setdefault("tis", {})
     keys = {f"{slot}.{name}": (slot, name) for slot in SLOTS for name in named.get(slot, {})}
     records = {key: find(*place) for key, place in keys.items()}
     order = _catalogue_order(keys)
     made = {key: make(*keys[key], named[keys[key][0]][keys[key][1]]) for key in order}
     return Chosen(config.preset, _changes(start, named), made, {key: records[key] for key in order})
+
+
+def _is_taken_out(changes: Mapping[str, Any], slot: str, name: str) -> bool:
+    wanted = changes.get(slot, {})
+    return wanted is None or (isinstance(wanted, Mapping) and name in wanted and wanted[name] is None)
 
 
 def _catalogue_order(keys: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from factory.errors import TrainingError
 from factory.rewards.task_stats import FILE_NAME as TASKS_FILE
 from factory.stages.rl.pieces.advantage import has_spread
 from factory.stages.rl.pieces.supply import Collected
@@ -79,16 +81,17 @@ def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if not updates:
         return {"tokens": 0.0, "updates": 0.0}
     tokens = sum(update["tokens"] for update in updates)
+    good = [update for update in updates if "bad_steps" not in update]
     names = ("clipped_low", "clipped_high", "kl_sum")
     share = {name: sum(update.get(name, 0.0) for update in updates) / max(tokens, 1.0) for name in names}
     found = {
-        "loss": sum(u["loss"] for u in updates) / len(updates),
-        "grad_norm": sum(u["grad_norm"] for u in updates) / len(updates),
+        **({key: sum(u[key] for u in good) / len(good) for key in ("loss", "grad_norm")} if good else {}),
         "lr": updates[-1]["lr"], "tokens": tokens, "updates": float(len(updates)),
         "clip_share": share["clipped_low"] + share["clipped_high"],
         "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
         **{name: sum(u.get(name, 0.0) for u in updates) / max(tokens, 1.0) for name in sorted(updates[0]) if name.startswith("auxiliary/")},
-        **({"skipped_updates": sum(u["skipped"] for u in updates)} if any("skipped" in u for u in updates) else {}),
+        **({"bad_steps": float(len(updates) - len(good))} if len(good) < len(updates) else {}),
+        **({"skipped_updates": sum(u.get("skipped", 0.0) for u in updates)} if any("skipped" in u for u in updates) else {}),
     }  # fmt: skip
     return found | ({"kl": share["kl_sum"]} if any("kl_sum" in u for u in updates) else {})
 
@@ -122,15 +125,26 @@ class RolloutLog:
             file.write(json.dumps({"step": step, "tasks": rows}) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Bytes written so far."""
-        sizes = {"bytes": self._path, "tasks_bytes": self._tasks}
-        return {name: path.stat().st_size if self._is_main and path.exists() else 0 for name, path in sizes.items()}
+        """Bytes written so far, and their hash."""
+        state: dict[str, Any] = {}
+        for name, path in (("", self._path), ("tasks_", self._tasks)):
+            content = path.read_bytes() if self._is_main and path.exists() else b""
+            state |= {f"{name}bytes": len(content), f"{name}sha256": hashlib.sha256(content).hexdigest()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cut what was written after the checkpoint."""
-        for path, size in ((self._path, state["bytes"]), (self._tasks, state.get("tasks_bytes", 0))):
-            if self._is_main and path.exists():
-                os.truncate(path, min(int(size), path.stat().st_size))
+        """Cut what was written after the checkpoint. Raises TrainingError when what was written before it is no longer there."""
+        for name, path in (("", self._path), ("tasks_", self._tasks)):
+            if not self._is_main:
+                continue
+            content = path.read_bytes()[: state[f"{name}bytes"]] if path.exists() else b""
+            if hashlib.sha256(content).hexdigest() != state[f"{name}sha256"]:
+                raise TrainingError(
+                    f"{path}: is not what was written up to the checkpoint. "
+                    f"Delete {path.parent / 'checkpoints'} to train the stage from its start."
+                )
+            if path.exists():
+                os.truncate(path, len(content))
 
 
 def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:

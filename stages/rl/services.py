@@ -198,7 +198,9 @@ class RunServices:
             return completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
         if of == "masked_view":
             if self.mask_view is None:
-                raise TrainingError("rl: a piece asked for the masked view, and no piece says how to mask.")
+                raise TrainingError(
+                    "rl: a piece asked for the masked view, and no piece says how to mask. Add a piece that does."
+                )
             rows = [Row(self.mask_view(sample.id, row.prompt), row.rollout) for (sample, _), row in zip(pairs, rows, strict=True)]
             return completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)
         if self.reference is None:

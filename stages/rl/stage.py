@@ -18,6 +18,7 @@ from factory.stages.only import check_only
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check, check_parts
 from factory.stages.rl.engines import check_engine
+from factory.stages.rl.engines.vllm_settings import check_vllm, vllm_notes
 from factory.stages.rl.pieces.needs import NEEDS
 from factory.stages.rl.presets import Chosen, resolve
 from factory.stages.rl.prompts import stage_read
@@ -41,6 +42,9 @@ class RlStage:
             check_engine(config.engine)
         launch = build.get("launch") or {}
         notes = check(name, config, chosen, launch, is_moe=facts.is_moe)
+        if config.engine == "vllm":
+            check_vllm(name, config, facts.modality)
+            notes += vllm_notes(config, facts, build)
         source = stage_read(config)
         if source in build.get("stages", {}):
             check_source(f"stages.{name}.prompts_from", str(source), "prompts", build)
@@ -49,7 +53,7 @@ class RlStage:
                 f"stages.{name}: pack '{pack.manifest.name}' provides no samples, so there is nothing to reward. "
                 "Leave the stage out."
             )
-        check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks)
+        check_only(f"stages.{name}", config.tasks, config.media, pack.manifest.tasks, facts.modality)
         with told_of(name):
             notes += check_parts(name, chosen, build_mixture(pack.manifest.tasks, build, known=pack.verifiers()))
         read_settings(build.get("watch") or {})
@@ -126,7 +130,7 @@ class RlStage:
             watch = loop.collector.watch
         loop.learner.save_model(ctx.workdir / "model")
         loop.learner.drop_checkpoints()
-        metrics = {"last_step": figures, "verdicts": verdicts}
+        metrics = {"last_step": figures, "verdicts": verdicts, **loop.learner.setbacks.told()}
         if watch is not None and watch.messages:
             metrics["watch"] = list(watch.messages)
         return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"))

@@ -1,9 +1,11 @@
-"""One RL step of any preset on recorded rollouts, up to the gradient: `python recorded_step.py BASE OUT` does it as one rank.
+"""One RL step of any preset on recorded rollouts, up to the gradient: `python recorded_step.py BASE OUT SEEING` does it as one rank.
 
-The parts are the real ones (collector, services, credit, objective, learner). Five are stand-ins: the engine plays rollouts
-that depend on the sample and the index only; their text has the marks that formats look for; the verifier's verdict is a hash
-of text and index, so groups are mixed under every format; the reference is the policy with other weights; the learner looks
-at the gradient and does not step.
+The parts are the real ones (collector, services, credit, objective, learner). Six are stand-ins: the engine plays rollouts
+that depend on the sample and the index only; their text has the marks that formats look for; what the policy would write on is
+recorded too; the verifier's verdict is a hash of text and index, so groups are mixed under every format; the reference is the
+policy with other weights; the learner looks at the gradient and does not step.
+
+Presets that look at images, ask for a form of answer or have the policy write on run on questions about images (`seeing`).
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import learnable
+import seeing
 import torch
 from safetensors.torch import save_file
 
@@ -30,39 +33,86 @@ from factory.stages.learner import Learner
 from factory.stages.models.load import load
 from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
+from factory.stages.rl.context import Continuation
 from factory.stages.rl.loop import RlLoop
 from factory.stages.rl.objective import Row, make_batch
 from factory.stages.rl.pool import PromptPool
 from factory.stages.rl.presets import presets, resolve
 from factory.stages.rl.rollouts import Rollout, Sampling
 from factory.stages.rl.services import RunServices
+from factory.stages.rl.transcript import TOOL
 
 GROUP, MAX_NEW = 4, 10
 BY_LENGTH = "by length"
 """The order in which the loop itself deals rollouts out."""
 
 
-class NeedsGeneration(Exception):
-    """The preset asks the policy for more text in the middle of the step, which a recording cannot give."""
+WRITES_ON = 32
+"""Tokens that the recorded policy writes on: enough for what forced rethinking keeps."""
+TEXT_BEFORE_ANSWER = {
+    "caption_reason_answer": "<info> the corner {0} </info><think> {1} </think>",
+    "satori": "<caption> the corner {0} </caption><bbox>[0, 0, {0}, {1}]</bbox>",
+    "observe": "<observe> {0} </observe><think> {1} </think>",
+    "two_pass": "<think> {0} </think><answer> {0} </answer><reflection> {1} </reflection><think> {1} </think>",
+    "pack": "<think> {0} </think> <answer> {2} </answer> <think> {1} </think>",
+}
+"""Text of a recorded rollout by its format, from its first and last token, so that the form is kept."""
+
+EXTRA = {
+    "mirror_descent": ("grpo", {"loss": {"mirror_descent": {"tau": 0.1}}, "advantage": "group_mean"}),
+    "weighted_sft": ("grpo", {"loss": "weighted_sft", "advantage": "none"}),
+    "k2": ("grpo", {"kl": {"k2": {"coef": 0.04}}}),
+    "abs": ("grpo", {"kl": {"abs": {"coef": 0.04}}}),
+    "k3_plus": ("grpo", {"kl": {"k3_plus": {"coef": 0.04}}}),
+    "luffy_split": ("luffy", {"advantage": "fresh_statistics"}),
+    "lagrangian": ("grpo", {"advantage": {"lagrangian": {"part": "exact", "start": 0.5}}}),
+    "pad_paper": ("revisual_pad", {"resample": {"pad_code": None, "pad_paper": {"low": 0.03, "high": 2.0, "share": 1.0}}}),
+    "line_gain": ("grpo", {"token_weight": "line_gain"}),
+    "staged_entropy": ("grpo", {"auxiliary": {"staged_entropy": {"easy": 0.01, "medium": 0.02, "hard": 0.03}}}),
+    "kimi_length": ("grpo", {"group_reward": {"kimi_length": {"weight": 0.1, "off_until": 0.0}}}),
+    "efficient_length": ("grpo", {"reward": {"efficient_length": {"budget": 5}}}),
+}
+"""Pieces of the gradient that are in no preset; name -> (preset, changes)."""
+CASES = [*presets(), *EXTRA]
+
+
+def settings_of(case: str) -> dict:
+    """`preset` and `pieces` of a case."""
+    preset, changes = EXTRA.get(case, (case, {}))
+    return {"preset": preset, "pieces": changes}
+
+
+def is_seeing(case: str) -> bool:
+    """True for cases that would have nothing to do on plain text."""
+    chosen = resolve(RlConfig(**settings_of(case)))
+    return bool(chosen.needs() & {"masked_view", "more_generation"}) or chosen.one("format").key != "format.pack"
+
+
+def written(rng: random.Random, size: int) -> list[int]:
+    """Token ids of plain text: the special ones come first in the vocabulary, and an image token would stand for no image."""
+    return [rng.randrange(60, 96) for _ in range(size)]
 
 
 class Recorded:
     """An engine whose rollouts depend on sample and index only; old log-probs lie within 0.3 nats of the policy's."""
 
-    def __init__(self, loaded) -> None:
-        self._loaded = loaded
+    def __init__(self, loaded, *, is_seeing: bool) -> None:
+        self._loaded, self._is_seeing = loaded, is_seeing
 
     def generate(self, requests, sampling, *, seed):
         for request in requests:
             for index in range(sampling.group_size):
                 rng = random.Random(f"{request.sample.id}-{index}")
                 ids = [rng.randrange(5, 40) for _ in range(rng.randint(1, MAX_NEW))]
-                rollout = Rollout(request.place, index, ids, [0.0] * len(ids), len(ids) < MAX_NEW, 0, entropy=1.0)
+                ids = written(rng, len(ids)) if self._is_seeing else ids
+                is_cut = index == sampling.group_size - 1 if self._is_seeing else len(ids) == MAX_NEW
+                rollout = Rollout(request.place, index, ids, [0.0] * len(ids), not is_cut, 0, entropy=1.0)
                 row = Row(request.prompt, rollout)
-                rollout.logprobs = [one + rng.uniform(-0.3, 0.3) for one in self._logprobs(row)]
+                rollout.logprobs = [one + rng.uniform(-0.3, 0.3) for one in self.logprobs(row)]
                 yield rollout
 
-    def _logprobs(self, row):
+    def logprobs(self, row):
+        """The policy's own, of the completion."""
         from factory.stages.models.forward import token_logprobs
 
         with torch.no_grad():
@@ -88,14 +138,28 @@ class HashPool:
 
 
 class MarkedCollector(Collector):
-    """Reads every rollout as two thoughts with an answer each, made from its tokens."""
+    """Reads every rollout in the form that the preset asks for, made from its tokens."""
 
     def read(self, rollout):
+        form = self.chosen.one("format")
+        rollout.text = self._text(form.key.partition(".")[2], rollout)
+        rollout.fields = dict(form.read(rollout.text))
+
+    def _text(self, form, rollout):
         first, last = rollout.ids[0], rollout.ids[-1]
-        rollout.text = (
-            f"<think> {first} </think> <answer> {first % 3} </answer> <think> {last} </think> <answer> {last % 3} </answer>"
-        )
-        rollout.fields = dict(self.chosen.one("format").read(rollout.text))
+        answer = f"<answer> {last % 3} </answer>"
+        if form == "no_thinking":
+            return f"{last % 3}"
+        if form == "zoom":
+            shown = sum(span.role == "tool" for span in rollout.spans)
+            calls = [f'<think> {first} </think><zoom>{{"bbox": [0, 0, 32, {32 + first % 32}]}}</zoom>'] * (
+                1 if rollout.index % 2 else shown
+            )
+            turns = calls if len(calls) > shown else [*calls, f"<think> {last} </think>{answer}"]
+            return f"\n{TOOL[0]}shown{TOOL[1]}\n".join(turns)
+        if self.chosen.has("hook.force_answer") and not rollout.finished and not rollout.spans:
+            return f"<think> {first}"
+        return TEXT_BEFORE_ANSWER[form].format(first, last, first % 3) + f" {answer}"
 
 
 class OtherWeights:
@@ -128,38 +192,52 @@ class WatchedLearner(Learner):
         return figures
 
 
-class NoGeneration(RunServices):
-    """The run's services without an engine that could write on."""
+class RecordedServices(RunServices):
+    """The run's services; what the policy would write on, or answer, depends on what it is asked alone."""
 
-    def extend(self, *args, **kwargs):
-        raise NeedsGeneration
+    asked = 0
+    """Texts that were asked for on this process."""
 
-    def ask(self, *args, **kwargs):
-        raise NeedsGeneration
+    def extend(self, pairs, *, max_new_tokens, temperature, seeds):
+        self.asked += len(pairs)
+        return [self._continuation(sample, rollout, min(max_new_tokens, WRITES_ON)) for sample, rollout in pairs]
+
+    def _continuation(self, sample, rollout, size):
+        rng = random.Random(f"{sample.id}-{rollout.index}-{len(rollout.ids)}")
+        ids = written(rng, size)
+        longer = replace(rollout, ids=[*rollout.ids, *ids], logprobs=[*rollout.logprobs, *[0.0] * size], spans=[])
+        found = self.engine.logprobs(Row(self.prompt(sample), longer))[-size:]
+        return Continuation(ids, [one + rng.uniform(-0.3, 0.3) for one in found], True)
+
+    def ask(self, prompts, **_):
+        self.asked += len(prompts)
+        return [
+            f"<think> so </think><answer> {zlib.crc32(messages[-1].content.encode()) % 3} </answer>" for messages, _ in prompts
+        ]
 
 
 class Harness:
-    """A policy, its learner and its reference, for one step of each preset."""
+    """A policy, its learner and its reference, for one step of each preset that `kit` (a module with a pack) serves."""
 
-    def __init__(self, base: Path, workdir: Path) -> None:
-        loaded = load(base, precision="fp32")
+    def __init__(self, base: Path, workdir: Path, kit: ModuleType = learnable) -> None:
+        loaded, self.kit = load(base, precision="fp32"), kit
         self.learner = WatchedLearner(loaded, OptimConfig(warmup_steps=0, checkpoint_every=0), 10_000, workdir, 0)
         self.reference = OtherWeights(loaded.model)
-        self.samples = learnable.samples()
+        self.samples = kit.samples()
 
-    def loop(self, preset: str) -> RlLoop:
+    def loop(self, case: str) -> RlLoop:
         """The loop of a run that is only ever asked for its first step."""
-        config = RlConfig(preset=preset, prompts_per_step=4, group_size=GROUP, max_new_tokens=MAX_NEW, num_steps=10)
-        chosen, pack = resolve(config), learnable.pack()
+        config = RlConfig(**settings_of(case), prompts_per_step=4, group_size=GROUP, max_new_tokens=MAX_NEW, num_steps=10)
+        chosen, pack = resolve(config), self.kit.pack()
         sampling = Sampling(GROUP, MAX_NEW)
-        engine = Recorded(self.learner.loaded)
+        engine = Recorded(self.learner.loaded, is_seeing=self.kit is seeing)
         mixture = Mixture(pack.manifest.tasks, {}, known=pack.verifiers())
         prompts = PromptPool(self.samples)
         collector = MarkedCollector(
             learner=self.learner, engine=engine, pool=HashPool(), mixture=mixture, chosen=chosen, reference=self.reference,
             sampling=sampling, seed=0, context=self.learner.max_context,
         )  # fmt: skip
-        services = NoGeneration(
+        services = RecordedServices(
             self.learner, engine, self.reference, collector.prompt, collector.verify, sampling, 0,
             demonstrations={sample.id: "blue" for sample in self.samples}, score_pairs=collector.score,
             read_rollout=collector.read,
@@ -170,15 +248,11 @@ class Harness:
         loop._has_checked = True  # the recorded log-probs are off on purpose
         return loop
 
-    def step(self, preset: str, *, micro_batch_size: int = 0, order: str = BY_LENGTH) -> tuple[float, torch.Tensor]:
-        """Loss and flat gradient of the preset's first optimiser step.
-
-        Raises:
-            NeedsGeneration: a piece wants more text.
-        """
+    def step(self, case: str, *, micro_batch_size: int = 0, order: str = BY_LENGTH) -> tuple[float, torch.Tensor]:
+        """Loss and flat gradient of the first optimiser step of a preset, or of a case of `EXTRA`."""
         self.learner.optim = replace(self.learner.optim, micro_batch_size=micro_batch_size)
         self.learner.loss = self.learner.gradient = None
-        loop = self.loop(preset)
+        loop = self.loop(case)
         ctx = loop.context(0)
         loop.collector.begin_step()
         groups = loop.credit(ctx, loop.collector.roll_out(ctx, self.samples, 0))
@@ -187,22 +261,21 @@ class Harness:
             random.Random(order).shuffle(rows)
         loop._complete_logprobs(rows, 0)
         loop._update(ctx, rows, 0)
-        assert self.learner.gradient is not None, f"{preset}: no rollout of the recording trains"
+        assert self.learner.gradient is not None, f"{case}: no rollout of the recording trains"
+        self.asked, self.rows = loop.services.asked, rows
         return self.learner.loss, self.learner.gradient
 
 
-def main(base: Path, out: Path) -> None:
-    """Every preset once on this rank; the main one writes losses.json and gradients.safetensors."""
-    harness = Harness(base, out)
+def main(base: Path, out: Path, seeing_base: Path) -> None:
+    """Every case once on this rank; the main one writes losses.json and gradients.safetensors."""
+    harnesses = {False: Harness(base, out), True: Harness(seeing_base, out, seeing)}
     losses, gradients = {}, {}
-    for preset in presets():
-        try:
-            losses[preset], gradients[preset] = harness.step(preset)
-        except NeedsGeneration:
-            continue
-    if harness.learner.is_main:
+    for case in CASES:
+        losses[case], gradients[case] = harnesses[is_seeing(case)].step(case)
+    learner = harnesses[False].learner
+    if learner.is_main:
         save_file(gradients, out / "gradients.safetensors")
-        (out / "losses.json").write_text(json.dumps({"world": harness.learner.world_size, "losses": losses}))
+        (out / "losses.json").write_text(json.dumps({"world": learner.world_size, "losses": losses}))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""For every preset of the table: loss and gradient of a step do not depend on micro-batches, padding, order or processes."""
+"""For every preset of the table, and pieces in none: loss and gradient of a step do not depend on micro-batches, padding, order or processes."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
+import seeing
 import torch
-from recorded_step import Harness, NeedsGeneration
+from recorded_step import CASES, Harness, is_seeing
 from safetensors.torch import load_file
 
-from factory.stages.rl.presets import presets
 from factory.testing.ranks import run_ranks
 
 HERE = Path(__file__).parent
@@ -17,24 +18,22 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def harness(base, tmp_path_factory):
-    return Harness(base, tmp_path_factory.mktemp("learner"))
+def harnesses(base, seeing_base, tmp_path_factory):
+    """harnesses[preset would have nothing to do on plain text]."""
+    folder = tmp_path_factory.mktemp("learner")
+    return {False: Harness(base, folder), True: Harness(seeing_base, folder, seeing)}
 
 
 @pytest.fixture(scope="module")
-def plain(harness):
+def step(harnesses):
+    """step(preset, ...) -> loss and gradient."""
+    return lambda preset, **changes: harnesses[is_seeing(preset)].step(preset, **changes)
+
+
+@pytest.fixture(scope="module")
+def plain(step):
     """plain(preset) -> loss and gradient in one batch on one process; computed once."""
-    found = {}
-
-    def of(preset):
-        if preset not in found:
-            try:
-                found[preset] = harness.step(preset)
-            except NeedsGeneration:
-                pytest.skip(f"{preset} asks the policy for more text within the step: a recording has none")
-        return found[preset]
-
-    return of
+    return cache(step)
 
 
 def assert_same(found, expected):
@@ -46,30 +45,30 @@ def assert_same(found, expected):
     assert loss == pytest.approx(plain_loss, rel=TOLERANCE, abs=1e-6)
 
 
-@pytest.mark.parametrize("preset", presets())
-def test_three_micro_batches_equal_one(harness, plain, preset):
+@pytest.mark.parametrize("preset", CASES)
+def test_three_micro_batches_equal_one(step, plain, preset):
     expected = plain(preset)
-    assert_same(harness.step(preset, micro_batch_size=6), expected)
+    assert_same(step(preset, micro_batch_size=6), expected)
 
 
-@pytest.mark.parametrize("preset", presets())
-def test_padding_does_not_count(harness, plain, preset):
+@pytest.mark.parametrize("preset", CASES)
+def test_padding_does_not_count(step, plain, preset):
     # One row at a time there is none; all at once, every row is padded to the longest.
     expected = plain(preset)
-    assert_same(harness.step(preset, micro_batch_size=1), expected)
+    assert_same(step(preset, micro_batch_size=1), expected)
 
 
-@pytest.mark.parametrize("preset", presets())
-def test_the_order_of_rollouts_does_not_count(harness, plain, preset):
+@pytest.mark.parametrize("preset", CASES)
+def test_the_order_of_rollouts_does_not_count(step, plain, preset):
     expected = plain(preset)
-    assert_same(harness.step(preset, micro_batch_size=5, order="shuffled"), expected)
+    assert_same(step(preset, micro_batch_size=5, order="shuffled"), expected)
 
 
 @pytest.fixture(scope="module")
-def two_processes(base, tmp_path_factory):
+def two_processes(base, seeing_base, tmp_path_factory):
     """Losses and gradients of all presets from one launch of two gloo processes."""
     out = tmp_path_factory.mktemp("two")
-    run_ranks(HERE / "recorded_step.py", [str(base), str(out)], world=2)
+    run_ranks(HERE / "recorded_step.py", [str(base), str(out), str(seeing_base)], world=2)
     written = json.loads((out / "losses.json").read_text())
     assert written["world"] == 2
     gradients = load_file(out / "gradients.safetensors")
@@ -77,17 +76,32 @@ def two_processes(base, tmp_path_factory):
     return written["losses"], gradients
 
 
-@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("preset", CASES)
 def test_two_processes_equal_one(two_processes, plain, preset):
     expected = plain(preset)
     losses, gradients = two_processes
     assert_same((losses[preset], gradients[preset]), expected)
 
 
-def test_the_harness_would_notice_a_lost_rollout(harness, plain):
+def test_the_harness_would_notice_a_lost_rollout(step, plain):
     loss, gradient = plain("grpo")
     with pytest.raises(AssertionError):
         assert_same((loss, gradient * (1 + 3e-5)), (loss, gradient))
     with pytest.raises(AssertionError):
         assert_same((loss * (1 + 1e-3), gradient), (loss, gradient))
-    assert torch.equal(harness.step("grpo")[1], gradient), "the weights must not have moved"
+    assert torch.equal(step("grpo")[1], gradient), "the weights must not have moved"
+
+
+def test_the_recording_reaches_what_a_preset_adds(harnesses):
+    """Without this, a term that is never made could not depend on anything."""
+    harness = harnesses[True]
+    for preset in ("deepeyes", "visionary_r1", "glm_force_answer", "vl_rethinker_forced"):
+        harness.step(preset)
+        assert harness.asked, f"{preset}: the policy was never asked for more"
+    for preset in ("papo", "papo_dapo"):
+        harness.step(preset)
+        seen = [row for row in harness.rows if row.prompt.pixels is not None]
+        assert seen and all(row.rollout.masked_logprobs for row in seen)
+        assert any(row.rollout.masked_logprobs != row.rollout.logprobs for row in seen)
+    harness.step("deepeyes")
+    assert any(row.rollout.images for row in harness.rows), "no zoom was answered"

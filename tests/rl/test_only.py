@@ -44,3 +44,10 @@ def test_wrong_words_are_named():
         check_only("stages.rl", ["fnding"], "any", {"finding": {}})
     with pytest.raises(ConfigError, match=r"media='image' is not known\. Did you mean 'images'"):
         check_only("stages.rl", [], "image", {})
+
+
+def test_images_for_a_base_that_reads_none_are_refused_in_the_plan():
+    check_only("stages.rl", [], "images", {}, "vl")
+    check_only("stages.rl", [], "text", {}, "text")
+    with pytest.raises(ConfigError, match=r"stages\.rl\.media=images: the base model reads no images.*stages\.rl=null"):
+        check_only("stages.rl", [], "images", {}, "text")

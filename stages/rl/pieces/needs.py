@@ -20,6 +20,9 @@ NEEDS: dict[str, Need] = {
     "old_logprobs": Need(
         0.0, 0.0, "old log-probs come from the sampler; they cost one forward only when its weights are not the policy's"
     ),
+    "sampler_logprobs": Need(
+        1.0, 0.0, "the sampler is another program: the trainer's own log-probs cost one forward per trained token"
+    ),
     "ref_logprobs": Need(
         1.0, 1.0, "reference log-probs cost one forward per trained token and, without an adapter, a copy of the weights"
     ),

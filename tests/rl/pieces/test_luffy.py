@@ -43,6 +43,15 @@ def test_the_trace_takes_the_last_place_and_moves_the_group_mean(context, group_
     assert (ctx.metrics["luffy/demonstrations"], ctx.metrics["luffy/right"]) == (1.0, 1.0)
 
 
+@pytest.mark.proves("inject.luffy", "table")
+def test_the_trace_in_a_group_of_four_by_hand(context, group_of):
+    # fresh 1, 1, 0, 0; the right trace takes the last place: 1, 1, 0, 1, mean 3/4, so 0.25, 0.25, -0.75, 0.25
+    ctx = context()
+    mixed = taught(ctx, group_of([1.0, 1.0, 0.0, 0.0]))
+    GroupMean().estimate(ctx, [mixed])
+    assert advantages(mixed) == pytest.approx([0.25, 0.25, -0.75, 0.25])
+
+
 def test_a_group_keeps_its_rollouts_without_a_trace_that_fits_and_can_be_verified(context, group_of, rollout_of):
     def kinds(group, text, **limits):
         ctx = context(**limits)

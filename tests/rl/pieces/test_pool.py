@@ -131,7 +131,7 @@ def test_the_kept_set_follows_the_draws_and_comes_back_with_the_pools_state():
     assert other.eligible_places() == [1]
 
 
-@pytest.mark.proves("pool.rap", "vector")
+@pytest.mark.proves("pool.rap", "vector", "table")
 def test_rap_keeps_what_needs_the_image():
     # guides B15: M 8, 6 right with the image, 1 without: D = 5/8 = .625 >= .5
     pool = pool_with(NeedsImages(), 3, rap_ds={"p000": 6 / 8 - 1 / 8, "p001": 0.5 - 1e-12, "p002": 0.375})

@@ -1,4 +1,4 @@
-"""Samplers and supplies in the real stage: a resumed run equals an uninterrupted one, and `mix` ends the stage."""
+"""Samplers, pools and supplies in the real stage: a resumed run equals an uninterrupted one, and `mix` ends the stage."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ RUNS = {
     "sampler.difficulty_pool": {"sampler": {"difficulty_pool": {"shares": {"easy": 1, "medium": 2, "hard": 2}, "by": "latest"}}},
     "sampler.curriculum": {"sampler": {"curriculum": {"by": "latest"}}},
     "pool.variance_top": {"pool": {"variance_top": {"q": 0.2}}, "sampler": {"variance": {"top": 3}}},
+    "pool.retire_solved": {"pool": {"retire_solved": {"times": 2}}},
 }
 
 
