@@ -27,14 +27,19 @@ from factory.cli import (
     domains,
     evaluate,
     export,
+    init,
+    jobs,
     mix,
     models,
     node,
     pieces,
     plan,
+    report,
     serve,
     submit,
+    track,
     verify,
+    watch,
 )
 from factory.errors import FactoryError, Interrupted
 
@@ -68,11 +73,15 @@ app = typer.Typer(
     cls=_Group, name="factory", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, epilog=EPILOG,
     help="Turn a base model plus a domain pack into a domain specialist: pretraining, reasoning SFT, RL, each measured.",
 )  # fmt: skip
+app.command("init")(init.init)
 app.command("build")(build.build)
 app.command("plan")(plan.plan)
 app.command("eval")(evaluate.evaluate)
 app.command("verify")(verify.verify)
+app.command("report")(report.report)
+app.command("watch")(watch.watch)
 app.command("export")(export.export)
+app.command("track")(track.track)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.add_typer(data.app, name="data")
@@ -83,7 +92,7 @@ app.add_typer(pieces.app, name="pieces")
 app.add_typer(mix.app, name="mix")
 app.command("doctor")(doctor.doctor)
 app.command("submit")(submit.submit)
-app.add_typer(submit.app, name="jobs")
+app.add_typer(jobs.app, name="jobs")
 app.command("node")(node.node)
 
 
@@ -133,7 +142,9 @@ def _fail(kind: str, message: str, code: int, is_json: bool) -> int:
     from rich.text import Text
 
     from factory.cli.output import console, emit_json
+    from factory.redaction import redact
 
+    message = redact(message)
     word = "stopped" if kind in ("Interrupted", "Preempted") else "error"
     console(stderr=True).print(Text(f"{word}: ", style="bold red") + Text(message, style="red"), soft_wrap=True)
     if is_json:
@@ -158,7 +169,9 @@ def _usage(err: Any, is_json: bool) -> int:
 def _log_crash(arguments: Sequence[str]) -> Path:
     """Write the current traceback under FACTORY_HOME/logs, or the temporary folder when that cannot be written."""
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    text = f"factory {factory.__version__}\nfactory {' '.join(arguments)}\n\n{traceback.format_exc()}"
+    from factory.redaction import redact
+
+    text = redact(f"factory {factory.__version__}\nfactory {' '.join(arguments)}\n\n{traceback.format_exc()}")
     home = Path(os.environ.get("FACTORY_HOME") or "~/.factory").expanduser()
     for folder in (home / "logs", Path(tempfile.gettempdir())):
         try:

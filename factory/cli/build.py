@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory.cli import options
+from factory.cli import options, track
 from factory.cli.output import console, emit_json, interval, percent, say, table
 from factory.cli.plan import plan_json, plan_of, show_plan
 
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 def build(
     domain: options.Domain = None, recipe: options.Recipe = None, base: options.Base = None, data: options.DataPaths = None,
     overrides: options.Set = None, seed: options.Seed = None, run: options.Run = None, online: options.Online = False,
-    config: options.Config = None, mix: options.Mix = None,
+    config: options.Config = None, mix: options.Mix = None, to: track.To = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop, like `factory plan`.")] = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Build a specialist: every stage of the recipe, each measured on held-out data. The same command resumes a stopped build."""
+    from factory.tracking.trackers import read_names
+
+    trackers = read_names(to or ())
     composed = options.composed_from(domain, recipe, base, data, overrides, seed, online, config, mix)
     made = plan_of(composed, run)
     if dry_run:
@@ -33,7 +37,7 @@ def build(
         return
     if not as_json:
         show_plan(made)
-    result = run_plan(made)
+    result = run_plan(made, trackers=trackers)
     report = report_of(made)
     outcome = outcome_json(made, result, report)
     if as_json:
@@ -42,13 +46,14 @@ def build(
         show_outcome(outcome)
 
 
-def run_plan(made: BuildPlan, *, register: bool = True) -> dict[str, Any]:
-    """Run a plan with live progress and return the content of result.json."""
+def run_plan(made: BuildPlan, *, register: bool = True, trackers: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a plan with live progress, told to `trackers` too, and return the content of result.json."""
     from factory.cli.live import LiveView
     from factory.pipeline.run import run_build
+    from factory.tracking.trackers import tracked
 
-    with LiveView() as view:
-        return dict(run_build(made, on_event=view, register=register))
+    with LiveView() as view, tracked(trackers, track.about_of(made), view) as on_event:
+        return dict(run_build(made, on_event=on_event, register=register))
 
 
 def report_of(made: BuildPlan) -> Path | None:

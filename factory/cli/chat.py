@@ -24,7 +24,7 @@ def chat(
     system: Annotated[str, typer.Option(help="System turn.")] = "",
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 is greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 512,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
 ) -> None:
     """Answer questions from the terminal, or from lines on standard input."""
     from factory.serving.answerer import Answerer, Wish
@@ -69,7 +69,7 @@ def read_picture(path: Path) -> Media:
 
     path = path.expanduser()
     if not path.is_file():
-        raise DataError(f"{path}: no such picture.")
+        raise DataError(f"{path}: no such picture. Give the path of an image file.")
     check_image(path)
     return Media(path=str(path))
 

@@ -1,4 +1,4 @@
-"""`factory data preview | check`: look at what a pack makes of your data, and find every row it cannot use."""
+"""`factory data preview | check | convert | contamination`: look at what a pack makes of your data, and find every row it cannot use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory.cli import options
+from factory.cli import contamination, convert, options
 from factory.cli.output import emit_json, say, table
 from factory.contracts import SPLITS, DataRequest, Document, DomainPack, Lesson, Media, Sample
 from factory.errors import ConfigError, DataError
@@ -21,7 +21,9 @@ from factory.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from factory.config.schema import BuildConfig
 
-app = typer.Typer(no_args_is_help=True, help="Preview and check training data.")
+app = typer.Typer(no_args_is_help=True, help="Preview, check, compare and convert training data.")
+app.command("convert")(convert.convert)
+app.command("contamination")(contamination.contamination)
 
 Paths = Annotated[list[str] | None, typer.Argument(help="Files or folders. None: the pack's own generator.")]
 
@@ -55,7 +57,7 @@ def request_of(config: BuildConfig) -> DataRequest:
 def preview(
     paths: Paths = None, domain: options.Domain = None, recipe: options.Recipe = None,
     what: Annotated[What, typer.Option("--what", help="Questions, worked lessons, or pretraining texts.")] = What.samples,
-    split: Annotated[Split, typer.Option("--split")] = Split.train,
+    split: Annotated[Split, typer.Option("--split", help="Part of the data.")] = Split.train,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many.")] = 3,
     overrides: options.Set = None, seed: options.Seed = None, as_json: options.Json = False,
 ) -> None:  # fmt: skip

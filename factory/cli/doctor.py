@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -32,7 +33,7 @@ REQUIRED = (
     "pillow",
     "pyarrow",
 )
-OPTIONAL = ("deepspeed", "trl", "vllm", "torchvision")
+OPTIONAL = ("deepspeed", "trl", "torchvision")
 IMPORTED = {
     "torch": "Install torch again for this machine.",
     "torchvision": "It was built for another torch: pip uninstall torchvision (not needed), or install the matching one.",
@@ -56,8 +57,31 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(as_json: options.Json = False) -> None:
+def doctor(
+    cluster: Annotated[bool, typer.Option("--cluster", help="Check every node of the job this runs in instead.")] = False,
+    nodes: Annotated[int, typer.Option(min=0, help="With --cluster: ask Slurm for so many nodes and check them.")] = 0,
+    extra: Annotated[
+        list[str] | None, typer.Option(help="With --nodes: an option of srun, such as --partition=h100. Repeat.")
+    ] = None,
+    evals: Annotated[bool, typer.Option("--evals", help="Load one row of every task of the installed packs instead.")] = False,
+    security: Annotated[bool, typer.Option("--security", help="Check sandbox, permissions, signatures, tokens and foreign packs instead.")] = False,
+    suite: Annotated[str | None, typer.Option("--suite", help="With --evals: also these tasks of lm-eval-harness, lm-eval:A,B.")] = None,
+    include: Annotated[Path | None, typer.Option("--include", help="With --suite: folder with task files of your own.")] = None,
+    online: options.Online = False, as_json: options.Json = False,
+) -> None:  # fmt: skip
     """Check versions, threads, memory, disk, GPU and known traps; exit 1 when a build would fail here."""
+    if evals:
+        from factory.cli.doctor_evals import check_evals
+
+        return check_evals(suite, include, online=online, as_json=as_json)
+    if security:
+        from factory.cli.doctor_security import check_security
+
+        return check_security(as_json=as_json)
+    if cluster or nodes:
+        from factory.cli.cluster_check import check_cluster
+
+        return check_cluster(nodes, tuple(extra or ()), as_json=as_json)
     findings = [finding for check in CHECKS for finding in check()]
     faults = [finding for finding in findings if finding.state == "fault"]
     if as_json:
@@ -162,6 +186,8 @@ def _verifiers() -> list[Finding]:
 
 
 def _memory() -> list[Finding]:
+    from factory.launch.devices import available_memory
+
     free = available_memory()
     if free is None:
         return [Finding("memory", "note", "cannot be read on this system")]
@@ -174,19 +200,6 @@ def _memory() -> list[Finding]:
             "" if is_enough else "Embedded builds need about 3 GiB.",
         )
     ]
-
-
-def available_memory() -> int | None:
-    """Bytes this process may still take: the system's available memory, or what the cgroup leaves when that is less."""
-    free: list[int] = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-        free.append(int(text) - int(used.read_text()))
-    return min(free, default=None)
 
 
 def _home() -> list[Finding]:
@@ -224,6 +237,13 @@ def _gpu() -> list[Finding]:
     return found
 
 
+def _vllm() -> list[Finding]:
+    """The sidecar of `engine: vllm`."""
+    from factory.cli.doctor_vllm import vllm_finding
+
+    return [Finding("vllm (own environment)", *vllm_finding())]
+
+
 def _packs() -> list[Finding]:
     from factory.errors import PluginError
     from factory.plugins import pack_entries, pack_folder, read_manifest
@@ -248,6 +268,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     _memory,
     _home,
     _gpu,
+    _vllm,
     _packs,
 )
 """Every check in the order of the table; each returns its findings and raises nothing."""

@@ -53,7 +53,10 @@ def list_packs(as_json: options.Json = False) -> None:
         for r in rows
     ]
     columns = ("name", "title", "version", "modality", "recipes", "from", "fault")
-    say(table(columns, cells) if len(cells) <= MANY else plain_table(columns, cells))
+    if len(cells) <= MANY:
+        say(table(columns, cells))
+    else:
+        print(plain_table(columns, cells))  # without loading rich, which takes as long as reading the packs
 
 
 @app.command()

@@ -17,7 +17,10 @@ from factory.errors import ConfigError
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model folder, the id or name of a built model, embedded-text or embedded-vl.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A model folder, the id or name of a built model, embedded-text or embedded-vl, or an OpenAI-compatible address (http://host:port/v1)."),
+    ],
     domain: options.Domain = None, recipe: options.Recipe = None, data: options.DataPaths = None, overrides: options.Set = None,
     run: options.Run = None,
     deliberate: Annotated[
@@ -28,11 +31,46 @@ def evaluate(
             "align3,behaviour=FILE,safety=FILE; critic:2 (critic=DIR); force_answer:TOKENS. More: temperature=, seed=.",
         ),
     ] = None,
-    as_json: options.Json = False,
+    attempts: Annotated[int, typer.Option("--attempts", "-k", min=1, help="Answers per question: avg@k and pass@k. Needs a temperature.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 is greedy. With one above, or an address, only test answers are judged.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.001, max=1.0, help="Sample from the likeliest tokens that sum to this.")] = 1.0,
+    suite: Annotated[
+        str | None, typer.Option("--suite", metavar="lm-eval:TASKS", help="In place of a domain: tasks of lm-eval-harness, run by its own program.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Compare, paired: with --suite another model (before); else the folder of an earlier measurement."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="With --suite: documents per task.")] = None,
+    include: Annotated[Path | None, typer.Option("--include", help="With --suite: folder with task files of your own.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of an address: the model to ask for, when it has several.")] = None,
+    api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="Of an address: environment variable with the key.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=256, help="Of an address: requests at a time.")] = 8,
+    online: options.Online = False, as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Measure a model on a pack's held-out test and validation data. Settings come from the recipe's `eval` section."""
-    from factory.report.read import read_run
+    """Measure a model on a pack's held-out data, or with --suite on another harness's tasks. Settings: the recipe's `eval` section."""
+    from factory.cli import evaluate_more as more
 
+    is_answered = more.is_address(model) or attempts > 1 or temperature > 0
+    if suite is not None:
+        if domain is not None or recipe is not None or deliberate is not None:
+            raise ConfigError(
+                "--suite runs another harness's tasks; it takes no --domain, --recipe or --deliberate. Use two commands."
+            )
+        more.harness(
+            model,
+            suite,
+            against,
+            limit=limit,
+            include=include,
+            name=name,
+            api_key_env=api_key_env,
+            online=online,
+            as_json=as_json,
+        )
+        return
+    if limit is not None or include is not None:
+        raise ConfigError("--limit and --include go with --suite. For a domain: --set eval.samples=N.")
     if domain is None and recipe is None:
         raise ConfigError("which pack should measure the model? Add --domain NAME (`factory domains list` shows them).")
     if deliberate is not None:
@@ -40,17 +78,46 @@ def evaluate(
 
         # Quoted, because YAML would read some of its marks; with absolute paths, because workers may run elsewhere.
         overrides = [*(overrides or ()), f"eval.deliberate={json.dumps(str(read_deliberation(deliberate)))}"]
+    if is_answered:
+        if deliberate is not None:
+            raise ConfigError(
+                "--deliberate needs the model itself and greedy answers. Leave out the address, --attempts and --temperature."
+            )
+        asked = more.Asked(name, api_key_env, attempts, temperature, top_p, concurrency, online, against)
+        more.by_answers(model, options.composed_from(domain, recipe, None, data, overrides, None, False, None), asked, as_json)
+        return
+    if name is not None or api_key_env is not None:
+        raise ConfigError("--name and --api-key-env go with an address. Leave them out for a model on this machine.")
+    _by_plan(model, (domain, recipe, data, overrides), run=run, against=against, online=online, as_json=as_json)
+
+
+def _by_plan(
+    model: str, asked: tuple[str | None, str | None, list[str] | None, list[str] | None], *, run: str | None, against: str | None,
+    online: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure greedily, as a build measures its stages.
+
+    Args:
+        asked: domain, recipe, data, overrides.
+    """
+    from factory.cli import evaluate_more as more
+    from factory.report.read import read_run
+
+    domain, recipe, data, overrides = asked
     base = model if model.startswith("embedded-") else str(model_folder(model))
     without = [
         f"stages.{name}=null"
-        for name in options.composed_from(domain, recipe, base, data, overrides, None, False, None).config.stages
+        for name in options.composed_from(domain, recipe, base, data, overrides, None, online, None).config.stages
     ]
-    composed = options.composed_from(domain, recipe, base, data, [*(overrides or ()), *without], None, False, None)
+    composed = options.composed_from(domain, recipe, base, data, [*(overrides or ()), *without], None, online, None)
     made = plan_of(composed, run)
     run_plan(made, register=False)
     report = report_of(made)
     measured = read_run(made.folder.root).evals[0]
     figures = measured.figures
+    more.write_shape(measured, base, composed)
+    if against is not None:
+        figures["against"] = more.compared_to(against, measured.folder, composed.config.eval)
     if "deliberated" in figures:
         figures["deliberated"]["compared"] = compared(measured.folder, composed.config.eval)
     if as_json:
@@ -65,6 +132,8 @@ def evaluate(
         )
         return
     _say_figures(model, composed.config.domain, figures)
+    if against is not None:
+        more.say_against(figures["against"], against)
     say(f"run      {made.folder.root}", f"report   {report or 'not written'}")
 
 

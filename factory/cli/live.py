@@ -85,6 +85,8 @@ class LiveView:
             self._line(f"checking {event.values.get('what', '')}")
         elif event.kind == "step-skip":
             self._line(f"{label}  finished before, kept")
+        elif event.kind == "rollback":
+            self._line(f"{event.step}: {event.values['why']}")
         elif event.kind == "step-start":
             self._begin(label, str(event.values.get("why", "")))
         elif event.kind == "progress":

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory.cli import models_keep, options
+from factory.cli import board, models_keep, models_sign, options
 from factory.cli.output import count, emit_json, interval, percent, say, table
 
 if TYPE_CHECKING:
     from factory.registry.models import Registry
 
 app = typer.Typer(no_args_is_help=True, help="List, show, explain, compare, verify, move and clean up built models.")
+app.command("board")(board.board)
 app.command("gc")(models_keep.gc)
 app.command("repair")(models_keep.repair)
 app.command("archive")(models_keep.archive)
 app.command("take")(models_keep.take)
+app.command("sign")(models_sign.sign)
 
 Name = Annotated[str, typer.Argument(help="Id of a built model (name-v1), or its name for the newest version.")]
 
@@ -126,17 +128,20 @@ def _paired_line(pair: dict[str, Any], names: list[str]) -> str:
 @app.command()
 def verify(
     name: Annotated[str | None, typer.Argument(help="Id or name of a built model; without it every model.")] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Hash every stored file again; exit 1 when one is damaged, missing or added."""
-    problems = open_registry().verify(name)
+    public_key: models_sign.PublicKey = None, as_json: options.Json = False,
+) -> None:  # fmt: skip
+    """Hash every stored file again; exit 1 when one is damaged, missing or added. With a key: exit 8 when one is not signed by it."""
+    registry = open_registry()
+    problems = registry.verify(name)
+    signed = models_sign.signed_by(registry, name, public_key) if public_key is not None and not problems else []
     if as_json:
-        emit_json({"intact": not problems, "problems": [{"path": p.path, "what": p.what} for p in problems]})
+        told = {"signed": signed} if public_key is not None else {}
+        emit_json({"intact": not problems, "problems": [{"path": p.path, "what": p.what} for p in problems], **told})
     elif problems:
         say(table(("file", "what is wrong"), [(p.path, p.what) for p in problems]))
         say("Restore these files from a backup, or run the same build again.")
     else:
-        say(f"{name or 'all models'}: intact")
+        say(f"{name or 'all models'}: intact", *(f"{one}: signed by {public_key}" for one in signed))
     if problems:
         raise typer.Exit(1)
 

@@ -104,5 +104,7 @@ def _remarks(made: BuildPlan) -> Iterator[str]:
             told.setdefault(note, []).append(planned.name)
     for note, names in told.items():
         yield f"note     {', '.join(names)}: {note}"
+    for note in made.notes:
+        yield f"note     {note}"
     largest = max(made.steps, key=lambda planned: planned.plan.peak_memory_bytes)
     yield f"memory   {largest.name}: {largest.plan.memory_formula}"

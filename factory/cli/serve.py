@@ -25,7 +25,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any but this machine's own needs --api-key-env.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     name: Annotated[str, typer.Option(help="Name that clients ask for; without it the model's own.")] = "",
     engine: Annotated[str, typer.Option(help="auto, transformers or vllm. auto takes vLLM when it is installed.")] = "auto",
     api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key clients must send.")] = "",

@@ -201,7 +201,7 @@ def terms_of(config: BuildConfig, base: BaseRef, manifest: Manifest) -> tuple[st
     )  # fmt: skip
     notes = licence_notes(parts, config.intended_use.value, config.licence_override)
     mode = config.pack.get("identifiers")
-    if has_data and mode in ("redact", "off"):
+    if has_data and mode in ("redact", "allow"):
         done = "masked" if mode == "redact" else "not looked for"
         notes.append(f"identifiers of persons in the texts of the user's data were {done} (pack.identifiers={mode})")
     return tuple(notes)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import os
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from factory.contracts import Status
+from factory.errors import ConfigError
 from factory.plugins import manifest_of, member_names
+from factory.registry.files import write_atomic
+from factory.report.browser import Answers, browser_data, script_json
+from factory.report.cost import cost_of
+from factory.report.mixture import mixture_parts
+from factory.report.page import page_parts, template
 from factory.report.plots import stage_chart, trade_off_chart, training_charts
 from factory.report.read import Measured, Run, data_uri, read_jsonl, read_run
 from factory.report.tasks import task_parts
 from factory.report.tensorboard import write_events
-from factory.report.verification import verdict_rows, verification_charts, watch_notes
+from factory.report.trade_offs import length_chart, reward_charts
+from factory.report.verification import health_charts, verdict_rows, verification_charts, watch_notes
+from factory.rewards.mixture import Mixture
 from factory.stages.eval.intervals import mean_interval
 from factory.stages.eval.summary import WITHHELD
+
+log = logging.getLogger(__name__)
 
 SHOWN = 6
 """Right and wrong completions shown of the chosen stage, each."""
@@ -34,16 +43,43 @@ def build_report(run_dir: Path) -> Path:
     run = read_run(Path(run_dir))
     write_events(run.trainings, run.folder / "tensorboard")
     facts = _facts(run)
-    _write(run.folder / "MODEL_CARD.md", _template("cards/model_card.md.jinja").render(facts))
-    charts = {trained.name: training_charts(trained) + verification_charts(trained) for trained in run.trainings}
-    drawn = {
-        "trade_off_chart": trade_off_chart(run.evals, facts["manifest"].trade_off), "stage_chart": stage_chart(run.evals), "charts": charts, "examples": _examples(run), "rollouts": _rollouts(run),
-        "task_parts": task_parts(run.trainings), "verdict_rows": verdict_rows(run.trainings), "watch_notes": watch_notes(run.trainings),
-    }  # fmt: skip
-    page = _template("report/report.html.jinja").render(facts | drawn)
+    write_atomic(run.folder / "MODEL_CARD.md", template("cards/model_card.md.jinja").render(facts))
+    page = template("report/report.html.jinja").render(facts | _drawn(run, facts) | page_parts())
     path = run.folder / "report.html"
-    _write(path, page)
+    write_atomic(path, page)
     return path
+
+
+def _drawn(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
+    main_of = main_verifiers(run, facts["manifest"].tasks)
+    answers = browser_data([Answers(measured.stage, measured) for measured in run.evals])
+    trade_offs = [trade_off_chart(run.evals, facts["manifest"].trade_off), length_chart(run.evals)]
+    trade_offs += [chart for trained in run.trainings for chart in reward_charts(trained)]
+    return {
+        "trade_offs": [chart for chart in trade_offs if chart], "stage_chart": stage_chart(run.evals),
+        "charts": {trained.name: training_charts(trained) for trained in run.trainings},
+        "health": [chart for trained in run.trainings for chart in verification_charts(trained) + health_charts(trained, main_of)],
+        "mixture_parts": mixture_parts(run.trainings), "cost": cost_of(run), "examples": _examples(run), "rollouts": _rollouts(run),
+        "task_parts": task_parts(run.trainings), "verdict_rows": verdict_rows(run.trainings), "watch_notes": watch_notes(run.trainings),
+        "browser": answers, "browser_json": script_json(answers),
+    }  # fmt: skip
+
+
+def main_verifiers(run: Run, tasks: Mapping[str, Mapping[str, Any]]) -> Callable[[str], str | None]:
+    """task -> the verifier that says whether an answer is right, under the mixture of this run; None for a task it does not name."""
+    try:
+        mixture = Mixture(tasks, run.config.get("mixture") or {}, judges=dict.fromkeys(run.config.get("judges") or {}, 1.0))
+    except ConfigError as err:  # The pack changed since the run: the report is of the run, and goes without these charts.
+        log.warning("%s: verdicts are not told apart by right and wrong: %s", run.folder, err)
+        return lambda task: None
+
+    def main_of(task: str) -> str | None:
+        try:
+            return mixture.main_verifier(task)
+        except ConfigError:
+            return None
+
+    return main_of
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -145,35 +181,3 @@ def _rollouts(run: Run) -> list[dict[str, Any]]:
             last = rows[-1].get("step")
             return [row for row in rows if row.get("step") == last][:SHOWN]
     return []
-
-
-def _template(name: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"share": _share, "interval": _interval, "signed": _signed, "plain": _plain}
-    return environment.from_string(files("factory.templates").joinpath(name).read_text(encoding="utf-8"))
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(pair: Sequence[float] | None) -> str:
-    return "" if not pair else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}"
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

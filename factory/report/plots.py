@@ -1,15 +1,15 @@
-"""Curves of a run as inline SVG. Matplotlib draws them; nothing is loaded from anywhere."""
+"""Curves of a run and the figures of its stages as charts. What draws them is `factory.report.svg`; nothing is loaded from anywhere."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.report.read import Measured, Trained
+from factory.report.svg import Mark, dots, lines
 
-PALETTE = ("#3b6ea5", "#c8553d", "#588157", "#8e6c8a", "#d9a441", "#4a4e69")
-"""Readable side by side and when printed grey."""
+PALETTE = ("#2f6690", "#b3452c", "#47734a", "#7d5a79", "#97690f", "#4a4e69")
+"""At least 4.5 : 1 on the page's ground, readable side by side and when printed grey."""
 
 RL_CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("share of rollouts or groups", ("zero_advantage_share", "masked_share", "clip_share", "truncated_share")),
@@ -21,72 +21,48 @@ RL_CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def _svg(draw: Any, *, width: float = 4.6, height: float = 2.6) -> str:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "factory", "font.size": 9, "font.family": "sans-serif",
-                "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}  # fmt: skip
-    with matplotlib.rc_context(settings):
-        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
-        try:
-            draw(axes)
-            buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-        finally:
-            pyplot.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
 def smoothed(values: Sequence[float], window: int) -> list[float]:
     """Trailing mean over `window` points, so that the curve never shows what came later."""
     return [sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1]) for i in range(len(values))]
 
 
-def curve(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], title: str) -> str | None:
+def trailing(values: Sequence[float]) -> list[float]:
+    """`smoothed` over a twentieth of the points."""
+    return smoothed(values, max(1, len(values) // 20))
+
+
+def points_of(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """(step, value) of the rows that have the metric."""
+    return [(float(row["step"]), float(row[key])) for row in rows if isinstance(row.get(key), (int, float))]
+
+
+def curve(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], title: str, *, is_noisy: bool = True) -> str | None:
     """One chart of several metrics over steps: points pale, trailing mean strong. None when no row has any of the keys."""
-    series = {key: [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))] for key in keys}
-    series = {key: points for key, points in series.items() if points}
-    if not series:
-        return None
-
-    def draw(axes: Any) -> None:
-        for colour, (key, points) in zip(PALETTE, series.items(), strict=False):
-            steps, values = [p[0] for p in points], [p[1] for p in points]
-            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(steps, smoothed(values, max(1, len(values) // 20)), color=colour, linewidth=1.6, label=key)
-        axes.set_xlabel("optimiser step")
-        axes.set_title(title, loc="left", fontsize=9)
-        if len(series) > 1:
-            axes.legend(fontsize=7, frameon=False)
-
-    return _svg(draw)
+    series = {key: points_of(rows, key) for key in keys}
+    return lines(series, title, xlabel="optimiser step", smooth=trailing if is_noisy else None) or None
 
 
 def stage_chart(evals: Sequence[Measured]) -> str | None:
     """The primary figure with its interval, base and every stage, test split; the blind control beside it."""
     if not evals:
         return None
-
-    def draw(axes: Any) -> None:
-        names = [measured.stage for measured in evals]
-        for offset, (label, colour) in enumerate((("images shown", PALETTE[0]), ("blind control", PALETTE[5]))):
-            points = [_point(measured, blind=offset == 1) for measured in evals]
-            kept = [(i + 0.12 * offset, *point) for i, point in enumerate(points) if point]
-            if kept:
-                xs, ys, lows, highs = zip(*kept, strict=True)
-                below = [max(0.0, y - low) for y, low in zip(ys, lows, strict=True)]
-                above = [max(0.0, high - y) for y, high in zip(ys, highs, strict=True)]
-                axes.errorbar(xs, ys, yerr=[below, above], fmt="o", color=colour, capsize=3, label=label)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_ylabel(evals[0].primary["name"])
-        axes.legend(fontsize=7, frameon=False)
-
-    return _svg(draw, width=6.4)
+    marks = [
+        Mark(
+            index + 0.12 * blind,
+            point[0],
+            f"{measured.stage}{' (blind)' if blind else ''}",
+            point[1],
+            point[2],
+            5 if blind else 0,
+        )
+        for blind in (False, True)
+        for index, measured in enumerate(evals)
+        if (point := _point(measured, blind=blind))
+    ]
+    groups = ["with all inputs", *([""] * 4), "blind control: images replaced by grey"] if any(m.group for m in marks) else []
+    names = [measured.stage for measured in evals]
+    title = f"Held-out {evals[0].primary['name']} after each stage, with 95 % intervals"
+    return dots(marks, title, xlabel="model after", ylabel="", groups=groups, xnames=names, y=(-0.02, 1.02)) or None
 
 
 def trade_off_chart(evals: Sequence[Measured], wanted: Mapping[str, Any]) -> str | None:
@@ -99,25 +75,12 @@ def trade_off_chart(evals: Sequence[Measured], wanted: Mapping[str, Any]) -> str
     points = {stage: pair for stage, pair in points.items() if None not in pair}
     if not points:
         return None
-
-    def draw(axes: Any) -> None:
-        for name, (x, y) in wanted.get("points", {}).items():
-            axes.plot([x], [y], "x", color=PALETTE[5])
-            axes.annotate(
-                name,
-                (x, y),
-                textcoords="offset points",
-                xytext=(6, -10 if y > 0.5 else 5),
-                fontsize=7,
-                ha="right" if x > 0.5 else "left",
-            )
-        for index, (stage, (x, y)) in enumerate(points.items()):
-            axes.plot([x], [y], "o", color=PALETTE[index % len(PALETTE)], label=stage)
-        axes.set(xlabel=wanted["x"], ylabel=wanted["y"], xlim=(-0.04, 1.04), ylim=(-0.04, 1.06))
-        axes.set_title(str(wanted.get("title", "")), loc="left", fontsize=9)
-        axes.legend(fontsize=7, frameon=False)
-
-    return _svg(draw, width=5.2, height=3.6)
+    marks = [Mark(x, y, name, is_cross=True) for name, (x, y) in wanted.get("points", {}).items()]
+    marks += [
+        Mark(x, y, stage, group=index) for index, (stage, (x, y)) in enumerate(points.items()) if x is not None and y is not None
+    ]
+    title = str(wanted.get("title", ""))
+    return dots(marks, title, xlabel=str(wanted["x"]), ylabel=str(wanted["y"]), x=(-0.06, 1.06), y=(-0.06, 1.06))
 
 
 def _figures(measured: Measured, keys: Sequence[str]) -> list[float | None]:
@@ -137,7 +100,10 @@ def _point(measured: Measured, *, blind: bool) -> tuple[float, float, float] | N
 def training_charts(trained: Trained) -> list[str]:
     """Loss always; for RL also the reward by part, zero-advantage groups, entropy, length by right and wrong, KL."""
     rows = trained.metrics
-    charts = [curve(rows, ("loss",), f"{trained.name}: loss"), curve(rows, ("lr",), f"{trained.name}: learning rate")]
+    charts = [
+        curve(rows, ("loss",), f"{trained.name}: loss"),
+        curve(rows, ("lr",), f"{trained.name}: learning rate", is_noisy=False),
+    ]
     rewards = sorted(
         {key for row in rows for key in row if key == "reward" or (key.startswith("reward/") and key.count("/") == 1)}
     )

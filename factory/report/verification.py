@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from factory.contracts import Status
 from factory.report.plots import curve
-from factory.report.read import Trained
+from factory.report.read import Trained, read_jsonl
+from factory.report.svg import areas, lines
 
 JUDGE_FIGURES = ("agreement", "over", "failed", "score")
+BINS = 40
+"""Neighbouring steps of recorded rollouts are put together to at most about so many."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,44 @@ def verification_charts(trained: Trained) -> list[str]:
     charts.append(
         curve(rows, ("tasks/pass_p10", "tasks/pass_p50", "tasks/pass_p90"), f"{trained.name}: pass rates of a step's tasks")
     )
+    return [chart for chart in charts if chart]
+
+
+def health_charts(trained: Trained, main_of: Callable[[str], str | None]) -> list[str]:
+    """From the recorded rollouts: verdicts by status over time, and what each part gave to right and to wrong answers.
+
+    A part that gives as much to wrong answers as to right ones does not tell them apart; one that begins to is being gamed.
+
+    Args:
+        main_of: task -> the verifier whose status says whether an answer is right; None for a task that has none.
+    """
+    rows = [row for row in read_jsonl(trained.folder / "rollouts.jsonl") if "step" in row]
+    if not rows:
+        return []
+    statuses: dict[float, Counter[str]] = defaultdict(Counter)
+    given: dict[bool, dict[str, dict[float, list[float]]]] = {True: defaultdict(dict), False: defaultdict(dict)}
+    steps = sorted({row["step"] for row in rows})
+    bin_of = {step: steps[index - index % max(1, -(-len(steps) // BINS))] for index, step in enumerate(steps)}
+    for row in rows:
+        step = float(bin_of[row["step"]])
+        statuses[step].update(row.get("statuses", {}).values())
+        verdict = row.get("statuses", {}).get(main_of(str(row.get("task", ""))))
+        if row.get("masked") or verdict is None:
+            continue
+        for part, value in row.get("parts", {}).items():
+            if "/" not in part and isinstance(value, (int, float)):
+                given[verdict == Status.ok.value][part].setdefault(step, []).append(float(value))
+    names = [status.value for status in Status if any(status.value in counts for counts in statuses.values())]
+    shares = {
+        name: [(step, counts[name] / max(1, counts.total())) for step, counts in sorted(statuses.items())] for name in names
+    }
+    charts = [areas(shares, f"{trained.name}: verdicts on recorded rollouts by status", xlabel="optimiser step")]
+    for is_right, word in ((True, "right"), (False, "wrong")):
+        series = {
+            part: [(step, sum(v) / len(v)) for step, v in sorted(found.items())]
+            for part, found in sorted(given[is_right].items())
+        }
+        charts.append(lines(series, f"{trained.name}: what the parts gave to {word} answers", xlabel="optimiser step"))
     return [chart for chart in charts if chart]
 
 
