@@ -10,6 +10,7 @@ FactoryError                1   something failed that has no better name
 ├── ModelError              5   a base model or checkpoint cannot be loaded or saved
 ├── RewardError             6   verifiers failed more often than `max_error_rate`
 ├── TrainingError           7   training cannot go on (non-finite loss, refill budget spent, worker died)
+│   └── RolledBack              bad steps; the stage goes on from its last checkpoint with a smaller step (a build does so by itself)
 ├── RegistryError           8   the registry or a run folder is damaged or in use
 └── Interrupted           130   stopped by Ctrl-C or SIGTERM; the same command resumes
     └── Preempted          75   asked by SIGUSR1 to make room: stopped after a checkpoint; the same command resumes
@@ -75,6 +76,10 @@ class TrainingError(FactoryError):
     """Training cannot go on: non-finite loss, refill budget spent, worker died."""
 
     exit_code = 7
+
+
+class RolledBack(TrainingError):
+    """Too many bad steps in a row: the stage has to start again from its last checkpoint, with a smaller step."""
 
 
 class RegistryError(FactoryError):

@@ -101,7 +101,9 @@ def write_tar(file: BinaryIO, record: ModelRecord, objects: Mapping[str, Sequenc
               "objects": {digest: [asdict(entry) for entry in files] for digest, files in objects.items()}}  # fmt: skip
     raw = (json.dumps(header, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
     if len(raw) > HEADER_LIMIT or sum(map(len, objects.values())) > FILES_LIMIT:
-        raise RegistryError(f"{record.id}: its manifest is too large for an archive ({len(raw)} bytes, limit {HEADER_LIMIT}). Copy FACTORY_HOME instead.")
+        raise RegistryError(
+            f"{record.id}: its manifest is too large for an archive ({len(raw)} bytes, limit {HEADER_LIMIT}). Copy FACTORY_HOME instead."
+        )
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         _add(tar, HEADER, len(raw), io.BytesIO(raw))
         for digest, files in objects.items():

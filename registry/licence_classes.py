@@ -15,7 +15,9 @@ _DOUBT = re.compile(
     r"not checked|check it|check yours|unknown|none stated|states none|not stated|read the|see the hub|per database|badge|mixed"
 )
 _LIMITED = re.compile(r"research|gated|credential|agreement|terms|llama|gemma|openrail|proprietary")
-_NON_COMMERCIAL = re.compile(r"(^|\W)nc(\W|$)|non-?\s?commercial|research[- ](use[- ])?only|only for research|academic[- ](use[- ])?only")
+_NON_COMMERCIAL = re.compile(
+    r"(^|\W)nc(\W|$)|non-?\s?commercial|research[- ](use[- ])?only|only for research|academic[- ](use[- ])?only"
+)
 MIN_REASON = 12
 """Characters of an override that says something."""
 
@@ -77,7 +79,9 @@ def licence_notes(parts: Iterable[tuple[str, str]], intended_use: str, override:
             "intended_use=research, or, when you hold a licence that allows it, say so: licence_override='REASON' (kept in lineage and card)."
         )
     notes = [f"licence conflict overridden in writing: {'; '.join(against)}. Reason given: {override.strip()}"] if against else []
-    open_terms = [what for what, licence in parts if classify(licence) in ("unknown", "restricted") and not forbids_commercial_use(licence)]
+    open_terms = [
+        what for what, licence in parts if classify(licence) in ("unknown", "restricted") and not forbids_commercial_use(licence)
+    ]
     if open_terms:
         notes.append(f"marked commercial, and these terms are not cleared: {', '.join(open_terms)}")
     return notes

@@ -24,12 +24,16 @@ def samples_file(root: Path, record: ModelRecord) -> Path:
     kept = next((step for step in record.lineage if step.kind != "eval" and step.name.split("-", 1)[-1] == record.stage), None)
     measured = next((step for step in record.lineage if kept and step.kind == "eval" and step.start == kept.name), None)
     if measured is None:
-        raise RegistryError(f"{record.id}: its record names no eval step of the kept stage '{record.stage}'. Measure it: factory eval.")
+        raise RegistryError(
+            f"{record.id}: its record names no eval step of the kept stage '{record.stage}'. Measure it: factory eval."
+        )
     folder = root.parent / "runs" / Path(record.run).name / "stages" / measured.name
     path = folder / SAMPLES
     if not path.is_file():
         raise RegistryError(f"{record.id}: {path} is gone, and only the run keeps the results of each sample.")
-    changed = RegistryError(f"{record.id}: {folder} holds other results than those that were registered. Measure it again: factory eval.")
+    changed = RegistryError(
+        f"{record.id}: {folder} holds other results than those that were registered. Measure it again: factory eval."
+    )
     try:
         outputs = read_json(folder / "stage.lock")["outputs"]
         wanted = (outputs["hash"], outputs["files"][SAMPLES]["sha256"])

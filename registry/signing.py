@@ -67,14 +67,16 @@ def sign(registry: Registry, name: str, key: Path, *, password: str | None = Non
     _refuse_readable_by_others(key)
     problems = registry.verify(record.id)
     if problems:
-        raise RegistryError(f"{record.id}: {problems[0].path}: {problems[0].what}. Only an intact model is signed: `factory models verify`.")
+        raise RegistryError(
+            f"{record.id}: {problems[0].path}: {problems[0].what}. Only an intact model is signed: `factory models verify`."
+        )
     parts = signed_parts(registry, record)
     home = parts[0].signature.parent
     home.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{record.id}-", dir=home.parent))
     try:
         try:
-            signer = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
+            signer = signing.Config().use_elliptic_key_signer(private_key=key, password=password.encode() if password else None)
         except (ValueError, TypeError, OSError, AttributeError) as err:
             raise ConfigError(f"--key {key}: is no private elliptic-curve key in PEM that can be opened ({_line(err)}). Make one: "
                               "openssl ecparam -name prime256v1 -genkey -noout -out key.pem") from err  # fmt: skip
@@ -134,7 +136,9 @@ def require_signature(registry: Registry, name: str, env: Mapping[str, str] | No
 def _refuse_other_base(registry: Registry, record: ModelRecord) -> None:
     """A base that is used in place has no folder here; the signed manifest holds its hash."""
     if "path" in record.base and (problems := registry.verify(record.id)):
-        raise RegistryError(f"{record.id}: {problems[0].path}: {problems[0].what}. The signature does not cover it as it is now.")
+        raise RegistryError(
+            f"{record.id}: {problems[0].path}: {problems[0].what}. The signature does not cover it as it is now. Put it back."
+        )
 
 
 def _refuse_readable_by_others(key: Path) -> None:
@@ -143,7 +147,9 @@ def _refuse_readable_by_others(key: Path) -> None:
     except OSError as err:
         raise ConfigError(f"--key {key}: cannot be read: {err.strerror}. Name a private key in PEM.") from err
     if mode & 0o077:
-        raise ConfigError(f"--key {key}: other users may read or change this private key (mode {mode & 0o777:o}). Run: chmod 600 {key}")
+        raise ConfigError(
+            f"--key {key}: other users may read or change this private key (mode {mode & 0o777:o}). Run: chmod 600 {key}"
+        )
 
 
 def _line(err: BaseException) -> str:

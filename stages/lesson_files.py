@@ -243,5 +243,5 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 def _json(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DataError(f"{path}:{number}: is not JSON: {err}. Mend or remove the line.") from err

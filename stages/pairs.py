@@ -61,7 +61,7 @@ def read_pairs(pairs_from: str, ctx: RunContext, *, limit: int) -> list[Pair]:
         pairs = list(read_pair_file(path, report, limit=limit))
         origin = str(path)
     if not pairs:
-        raise DataError(f"{origin}: holds no preference pair, so stage '{ctx.stage}' has nothing to learn from.")
+        raise DataError(f"{origin}: holds no preference pair, so stage '{ctx.stage}' has nothing to learn from. Give pairs_from.")
     return pairs
 
 

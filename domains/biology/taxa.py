@@ -51,8 +51,12 @@ def check_override(allowed: tuple[str, ...], reason: str) -> None:
     known = {name.casefold() for name in listed()}
     for name in allowed:
         if name.casefold() not in known:
-            raise ConfigError(f"pack.allow_taxa names {name!r}, which is not refused anyway.{near_miss(name, listed())} Remove it, or correct the name.")
+            raise ConfigError(
+                f"pack.allow_taxa names {name!r}, which is not refused anyway.{near_miss(name, listed())} Remove it, or correct the name."
+            )
     if allowed and len(reason.split()) < FEWEST_WORDS:
         raise ConfigError("pack.allow_taxa needs a written pack.allow_taxa_reason, in a sentence. It is kept with the run.")
     if reason and not allowed:
-        raise ConfigError("pack.allow_taxa_reason is set, but pack.allow_taxa names nothing. Name the taxa, or remove the reason.")
+        raise ConfigError(
+            "pack.allow_taxa_reason is set, but pack.allow_taxa names nothing. Name the taxa, or remove the reason."
+        )

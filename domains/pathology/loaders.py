@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from factory.data.rows import RowRef
 from factory.domains.pathology.loaders_shapes import SHAPES
 from factory.domains.pathology.loaders_slides import (
     label_options,
@@ -23,7 +24,6 @@ from factory.domains.pathology.options import Options as GeneratorOptions
 from factory.domains.pathology.options import read_options as read_generator_options
 from factory.domains.pathology.slides import SLIDE_SUFFIXES
 from factory.domains.pathology.tiles import TileOptions
-from factory.data.rows import RowRef
 from factory.packs.loading import ALL, Loader, Pass
 from factory.packs.records import Ready, Record
 from factory.packs.settings import read_settings

@@ -1,4 +1,4 @@
-"""`factory data preview | check | convert | contamination`: look at what a pack makes of your data, and find every row it cannot use."""
+"""`factory data preview | check | convert | contamination | describe`: look at what a pack makes of your data, and find every row it cannot use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from factory.cli import contamination, convert, options
+from factory.cli import contamination, convert, describe, options
 from factory.cli.output import emit_json, say, table
 from factory.contracts import SPLITS, DataRequest, Document, DomainPack, Lesson, Media, Sample
 from factory.errors import ConfigError, DataError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Preview, check, compare and convert training data.")
 app.command("convert")(convert.convert)
 app.command("contamination")(contamination.contamination)
+app.command("describe")(describe.describe)
 
 Paths = Annotated[list[str] | None, typer.Argument(help="Files or folders. None: the pack's own generator.")]
 

@@ -16,7 +16,14 @@ from factory.cli.output import emit_json, say, table
 
 KEPT_NAMES = 5
 """Names that one line of the table shows."""
-TOKEN_FILES = ("~/.cache/huggingface/token", "~/.huggingface/token", "~/.netrc", "~/.config/wandb/settings", "~/.aws/credentials", "~/.kube/config")
+TOKEN_FILES = (
+    "~/.cache/huggingface/token",
+    "~/.huggingface/token",
+    "~/.netrc",
+    "~/.config/wandb/settings",
+    "~/.aws/credentials",
+    "~/.kube/config",
+)
 """Where tools that a build may call keep tokens, besides what HF_HOME and HF_TOKEN_PATH name."""
 
 
@@ -49,7 +56,11 @@ def _sandbox() -> list[Finding]:
         found = probe()
         told = f"network {found.network}, processes {found.processes}, files {found.files}"
         is_tight = (found.network, found.processes, found.files) == ("namespace", "namespace", "read-only")
-        remedy = "" if is_tight else "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1): faulty verifiers are held less tightly."
+        remedy = (
+            ""
+            if is_tight
+            else "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1): faulty verifiers are held less tightly."
+        )
         findings.append(Finding("verifier workers", "ok" if is_tight else "note", told, remedy))
     except OSError as err:
         findings.append(Finding("verifier workers", "fault", str(err), "Nothing can be scored until this works."))
@@ -68,7 +79,9 @@ def _jail() -> Finding:
     told = ended.out.decode(errors="replace").strip()
     if told == "held":
         return Finding(name, "ok", "bubblewrap binds: a program inside reached neither network nor files")
-    return Finding(name, "fault", f"a trial program inside said {told or ended!r:.120}", "Do not run model-written programs here.")
+    return Finding(
+        name, "fault", f"a trial program inside said {told or ended!r:.120}", "Do not run model-written programs here."
+    )
 
 
 def _permissions() -> list[Finding]:
@@ -83,11 +96,17 @@ def _permissions() -> list[Finding]:
         info = path.lstat()
         mode = stat.S_IMODE(info.st_mode)
         if info.st_uid not in (os.geteuid(), 0):
-            findings.append(Finding("owner", "fault", f"{path}: belongs to user {info.st_uid}", "Use a FACTORY_HOME of your own."))
+            findings.append(
+                Finding("owner", "fault", f"{path}: belongs to user {info.st_uid}", "Use a FACTORY_HOME of your own.")
+            )
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            findings.append(Finding("world-writable", "fault", f"{path}: mode {mode:o}", f"chmod o-w {path}: anyone can swap models there."))
+            findings.append(
+                Finding("world-writable", "fault", f"{path}: mode {mode:o}", f"chmod o-w {path}: anyone can swap models there.")
+            )
         elif mode & stat.S_IWGRP and not mode & stat.S_ISVTX:
-            findings.append(Finding("group-writable", "note", f"{path}: mode {mode:o}", "Wanted only where a group shares the registry."))
+            findings.append(
+                Finding("group-writable", "note", f"{path}: mode {mode:o}", "Wanted only where a group shares the registry.")
+            )
     return findings or [Finding("FACTORY_HOME", "ok", f"{home.root}: only you may write")]
 
 
@@ -126,7 +145,10 @@ def _signatures() -> list[Finding]:
         return [*findings, Finding("signatures", "ok" if key else "note", f"all {len(records)} models carry some, {state}")]
     shown = ", ".join(unsigned[:KEPT_NAMES]) + (" …" if len(unsigned) > KEPT_NAMES else "")
     remedy = "factory models sign MODEL --key FILE (after `factory models verify`)."
-    return [*findings, Finding("signatures", "fault" if key else "note", f"{len(unsigned)} of {len(records)} unsigned: {shown}", remedy)]
+    return [
+        *findings,
+        Finding("signatures", "fault" if key else "note", f"{len(unsigned)} of {len(records)} unsigned: {shown}", remedy),
+    ]
 
 
 def _network() -> list[Finding]:
@@ -137,7 +159,9 @@ def _network() -> list[Finding]:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         value = os.environ.get(name) or os.environ.get(name.lower())
         if value and "@" in value:
-            findings.append(Finding(name, "note", "holds a password", "Every process that you start can read it; prefer a proxy without."))
+            findings.append(
+                Finding(name, "note", "holds a password", "Every process that you start can read it; prefer a proxy without.")
+            )
     return findings
 
 
@@ -192,7 +216,14 @@ def _import_path() -> list[Finding]:
         if path.is_dir():
             mode = path.stat().st_mode
             if mode & stat.S_IWOTH:
-                found.append(Finding("import path", "fault", f"{path.absolute()}: world-writable", f"chmod o-w {path.absolute()}, or start elsewhere."))
+                found.append(
+                    Finding(
+                        "import path",
+                        "fault",
+                        f"{path.absolute()}: world-writable",
+                        f"chmod o-w {path.absolute()}, or start elsewhere.",
+                    )
+                )
     return found or [Finding("import path", "ok", "no world-writable folder")]
 
 

@@ -55,8 +55,18 @@ class Layer:
         self.places = {known: place for known, place in self.places.items() if known[: len(path)] != path} | {path: flag}
 
 
+MAX_DEPTH = 50
+"""Levels of a YAML file. Deeper ones take PyYAML time that grows with the square of the depth, and no setting lies there."""
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which `1e-4` is a number and a date is text."""
+
+    def fetch_more_tokens(self) -> Any:
+        """As PyYAML; but too deep a nesting is an error at once."""
+        if self.flow_level > MAX_DEPTH or len(self.indents) > MAX_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, f"more than {MAX_DEPTH} levels", self.get_mark())
+        return super().fetch_more_tokens()
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -87,7 +97,7 @@ def parse_value(text: str, flag: str) -> Any:
     """A command-line value read as YAML (`012` is 10, `yes` is true); nothing after `=` is the empty text."""
     try:
         return yaml.load(text, Loader=_Loader) if text else ""
-    except yaml.YAMLError as err:
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise ConfigError(
             f"{flag}: the value is not valid YAML ({str(err).splitlines()[0]}). Quote it, for example 'key=\"text\"'."
         ) from err
@@ -141,8 +151,9 @@ def read_yaml(file: FilePath, name: str) -> Layer:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{label}: cannot be read: {err}. Check the path and that it is UTF-8 text.") from err
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return Layer(name, {}, {}, label)
@@ -156,8 +167,13 @@ def read_yaml(file: FilePath, name: str) -> Layer:
         raise ConfigError(
             f"{label}{line}: not valid YAML: {getattr(err, 'problem', err)}. Check indentation and quotes."
         ) from err
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as err:
+        raise ConfigError(f"{label}: holds a value that cannot be read: {err}. Quote it, or write the section out.") from err
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def pack_layer(folder: FilePath) -> Layer:

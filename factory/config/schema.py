@@ -32,6 +32,14 @@ class AdapterKind(str, Enum):
     dora = "dora"
 
 
+class IntendedUse(str, Enum):
+    """What the model is meant for, as its builder says."""
+
+    unstated = "unstated"
+    research = "research"
+    commercial = "commercial"
+
+
 class OnBadRow(str, Enum):
     """What a loader does with a malformed row."""
 
@@ -75,6 +83,14 @@ class OptimConfig:
     gradient_checkpointing: bool = False
     checkpoint_every: int = 50
     """Optimiser steps between exact-resume checkpoints; 0 keeps none."""
+    bad_steps: int = 3
+    """A step whose loss or gradient is not finite is skipped and counted; so many in a row roll the stage back to its last checkpoint."""
+    max_rollbacks: int = 2
+    """Rollbacks before the stage stops."""
+    rollback_lr_scale: float = 0.5
+    """Each rollback multiplies the learning rates of the rest of the stage by this."""
+    spike_ratio: float = 0.0
+    """A gradient norm above so many times its running median counts as bad too; 0: none does."""
 
 
 @dataclass
@@ -105,6 +121,8 @@ class DataConfig:
     paths: list[str] = field(default_factory=list)
     on_bad_row: OnBadRow = OnBadRow.quarantine
     max_bad_fraction: float = 0.05
+    licence: str = ""
+    """Licence of `paths` as their owner states it, such as CC-BY-NC-4.0. It goes into the model card; empty: unknown."""
 
 
 @dataclass
@@ -144,6 +162,34 @@ class EvalConfig:
 
 
 @dataclass
+class VllmConfig:
+    """The server behind `engine: vllm` of RL stages. vLLM lives in an environment of its own; `factory doctor` says how to make it."""
+
+    python: str = ""
+    """Python of that environment. Empty: $FACTORY_VLLM_PYTHON, else FACTORY_HOME/vllm/bin/python."""
+    url: str = ""
+    """`http://HOST:PORT` of a running server to use instead of starting one. It must see the run's folder under the same path and run
+    with VLLM_SERVER_DEV_MODE=1 (and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True for adapters)."""
+    gpu_memory_share: float = 0.4
+    """Share of each GPU's memory that the server may take."""
+    tensor_parallel: int = 1
+    """GPUs that share the server's model."""
+    sleep: bool = True
+    """On a GPU: the server gives its memory up while the policy is trained."""
+    ready_timeout_s: float = 900.0
+    """Wall seconds for a start of the server."""
+    request_timeout_s: float = 600.0
+    """Wall seconds for one call: all completions of one prompt, or one load of weights. A server silent for longer is restarted."""
+    restarts: int = 2
+    """How often a dead or silent server is started again in one stage."""
+    canary_nats: float = 0.0
+    """Largest allowed gap between the server's and the policy's log-probs of a fixed prompt after each update of the weights.
+    0: 1e-4 in fp32, 0.1 in bf16."""
+    arguments: list[str] = field(default_factory=list)
+    """Further arguments of the server's command line."""
+
+
+@dataclass
 class LaunchConfig:
     """Processes of each training stage on this machine."""
 
@@ -152,8 +198,18 @@ class LaunchConfig:
     processes: int = 1
     zero_stage: int = -1
     """DeepSpeed ZeRO stage 0-3; -1 means plain DDP (or one process)."""
+    deepspeed: str = ""
+    """Template of DeepSpeed's settings (`zero1`, `zero2`, `zero2-offload`, `zero3`, `zero3-offload`, `zero3-nvme`), a file of your own
+    that ends in .json, or `auto`: the plan takes the first that fits the device's memory and sets `zero_stage`. Empty: that of `zero_stage`."""
+    nvme_path: str = ""
+    """Folder on a fast disk, for `zero3-nvme`."""
+    device_gib: float = 0.0
+    """Memory of one GPU that `auto` may fill, GiB. 0: ask nvidia-smi; without a GPU a process's share of the free memory."""
     threads: int = 1
     """OpenMP threads per process on CPU."""
+    collective_timeout_s: float = 1800.0
+    """Wall seconds that processes wait for one that does not come; then the stage ends and names it and what it was doing."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
 
 
 @dataclass
@@ -168,6 +224,10 @@ class BuildConfig:
     online: bool = False
     """Allow the network (hub ids). Off by default: data and model stay in the building."""
     seed: int = 0
+    intended_use: IntendedUse = IntendedUse.unstated
+    """`commercial` refuses a base or data whose declared terms forbid it."""
+    licence_override: str = ""
+    """Why such a conflict is none here, in writing; it is kept in the lineage and the model card."""
     precision: Precision = Precision.fp32
     data: DataConfig = field(default_factory=DataConfig)
     pack: dict[str, Any] = field(default_factory=dict)

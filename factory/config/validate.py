@@ -21,9 +21,11 @@ from factory.config.schema import (
     PoolConfig,
     StageConfig,
     TrainStageConfig,
+    VllmConfig,
 )
 from factory.contracts import Manifest
 from factory.errors import ConfigError, near_miss
+from factory.redaction import redact, secret_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +55,21 @@ RULES: dict[type, dict[str, Rule]] = {
     AdapterConfig: {"rank": COUNT, "alpha": COUNT, "dropout": BELOW_ONE},
     DataConfig: {"max_bad_fraction": SHARE},
     PoolConfig: {
-        "workers": COUNT, "timeout_s": POSITIVE, "max_error_rate": SHARE, "memory_mib": Rule("128 or more", lambda x: x >= 128),
+        "workers": COUNT, "timeout_s": Rule("0.01 or more", lambda x: x >= 0.01), "max_error_rate": SHARE, "memory_mib": Rule("128 or more", lambda x: x >= 128),
         "cache_mib": COUNT_OR_ZERO,
     },
     EvalConfig: {
         "samples": COUNT, "validation_samples": COUNT, "batch_size": COUNT, "max_new_tokens": COUNT, "bootstrap": COUNT,
         "seed": SEED,
     },
-    LaunchConfig: {"processes": COUNT, "zero_stage": Rule("-1 (off), 0, 1, 2 or 3", lambda x: -1 <= x <= 3), "threads": COUNT},
+    LaunchConfig: {
+        "processes": COUNT, "zero_stage": Rule("-1 (off), 0, 1, 2 or 3", lambda x: -1 <= x <= 3), "threads": COUNT,
+        "device_gib": NOT_NEGATIVE, "collective_timeout_s": POSITIVE,
+    },
+    VllmConfig: {
+        "gpu_memory_share": Rule("above 0 and at most 1", lambda x: 0 < x <= 1), "tensor_parallel": COUNT, "ready_timeout_s": POSITIVE,
+        "request_timeout_s": POSITIVE, "restarts": COUNT_OR_ZERO, "canary_nats": NOT_NEGATIVE,
+    },
     BuildConfig: {"seed": SEED},
 }  # fmt: skip
 """Dataclass -> field -> rule. Stage kinds bring their own through an optional `validate(key)` method."""
@@ -77,6 +86,7 @@ def validate(config: BuildConfig, chain: Provenance, manifest: Manifest) -> None
                     f"{_at(chain, key)}{dotted(key)} is {value}; it must be {rule.wanted}. "
                     f"Set {dotted(key)} to a value in that range."
                 )
+    _refuse_secrets(dataclasses.asdict(config), (), chain)
     _check_stages(config, chain)
     _check_base(config, chain)
     _check_mixture(config, chain, manifest)
@@ -91,6 +101,18 @@ def sections(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     elif isinstance(value, dict):
         for key, inside in value.items():
             yield from sections(inside, (*path, str(key)))
+
+
+def _refuse_secrets(value: Any, path: Path, chain: Provenance) -> None:
+    """Settings are copied into resolved.yaml, plans, manifests and cards, so none may hold a secret."""
+    if isinstance(value, dict | list | tuple):
+        for key, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            _refuse_secrets(inside, (*path, str(key)), chain)
+    elif isinstance(value, str) and (what := secret_in(value)):
+        raise ConfigError(
+            f"{redact(_at(chain, path))}{dotted(path)} holds {what}, a secret that would be copied into run records and manifests. Keep it in "
+            "an environment variable and name the variable (judges: api_key_env), or in the tool's own login."
+        )
 
 
 def _at(chain: Provenance, path: Path) -> str:

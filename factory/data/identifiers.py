@@ -14,19 +14,21 @@ from typing import Any
 
 from factory.data.report import RowFault
 
-MODES = ("refuse", "redact", "off")
-REMEDY = "De-identify the row, set pack.identifiers=redact to mask it, or pack.identifiers=off to read it as it is (both are recorded)."
+MODES = ("refuse", "redact", "allow")
+REMEDY = "De-identify the row, set pack.identifiers=redact to mask it, or pack.identifiers=allow to read it as it is (both are recorded)."
 
 _MONTH = r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
 _DATE = (
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})(?!\d)"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?\.?\s+{_MONTH}\.?,?\s+\d{{4}}|{_MONTH}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}})"
 )
-_NUMBER = r"(?P<value>(?=[\w./-]*\d[\w./-]*\d[\w./-]*\d[\w./-]*\d)[A-Za-z0-9][A-Za-z0-9./-]{3,24})"
+_NUMBER = r"(?P<value>(?=[\w./-]*\d[\w./-]*\d[\w./-]*\d[\w./-]*\d)[A-Za-z0-9][A-Za-z0-9./-]{2,23}[A-Za-z0-9])"
 """A number of a person's file: at least four digits, perhaps with letters between."""
 _TITLE = r"(?:(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Mme|M)\.?\s+)"
 _WORD = r"(?:[A-ZÀ-ÖØ-Þ][a-zß-öø-ÿ]+(?:['’-][A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]+)*|[A-ZÀ-ÖØ-Þ]{2,})"
-_PERSON = r"(?:patient(?:'s)?\s+name|name\s+of\s+(?:the\s+)?patient|pt\.?\s+name|(?:referring|attending)\s+physician|next\s+of\s+kin)"
+_PERSON = (
+    r"(?:patient(?:'s)?\s+name|name\s+of\s+(?:the\s+)?patient|pt\.?\s+name|(?:referring|attending)\s+physician|next\s+of\s+kin)"
+)
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail address", re.compile(r"(?<![\w.+-])(?P<value>[A-Za-z0-9][\w.+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24})\b")),
@@ -42,7 +44,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("social security number", re.compile(
         r"\b(?:SSN|social\s+security(?:\s+(?:no\.?|number))?)\s*[:#=]?\s*(?P<value>\d{3}[- ]?\d{2}[- ]?\d{4})\b", re.IGNORECASE)),
     ("insurance number", re.compile(
-        rf"\b(?:(?:health\s+)?insurance|policy|member|medicare|medicaid|NHS|subscriber|versicherten?)(?:[\s-]?(?:ID|no\.?|number|nummer))\s*[:#=]?\s*"
+        r"\b(?:(?:health\s+)?insurance|policy|member|medicare|medicaid|NHS|subscriber|versicherten?)(?:[\s-]?(?:ID|no\.?|number|nummer))\s*[:#=]?\s*"
         r"(?P<value>[A-Z]{0,4}\d[A-Z0-9]*(?:[ -][A-Z]{0,3}\d[A-Z0-9]*)*)", re.IGNORECASE)),
     ("phone number", re.compile(
         r"\b(?:phone|telephone|tel|mobile|cell|fax|handy)\b\.?\s*(?:no\.?|number)?\s*[:=]?\s*(?P<value>\+?\(?\d[\d ()./-]{5,18}\d)", re.IGNORECASE)),
@@ -54,12 +56,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )  # fmt: skip
 """Kind and pattern; the group `value` is what identifies."""
 _NO_NAME = frozenset(
-    "a abdominal acute adult afraid alert all am an and anonymous any are asian baby black boy brother can caucasian chest child chronic "
-    "confidential consent daughter dear deceased deidentified did do doctor does elderly father female fever gender girl good has have "
-    "he hello her hi his history how i identical idk in infant is it left male man me middle mother my n na name negative neonate new "
-    "newborn nil no none normal not of oh okay old one pain parent patient please position positive presents redacted removed right "
-    "severe she sir sister so son sorry stable status supine thank thanks that the they this unknown unnamed was we well what when "
-    "where which white who why woman xxx yes you young mr mrs ms miss dr prof herr frau mme".split()
+    ["a", "abdominal", "acute", "adult", "afraid", "alert", "all", "am", "an", "and", "anonymous", "any", "are", "asian", "baby", "black", "boy", "brother", "can", "caucasian", "chest", "child", "chronic", "confidential", "consent", "daughter", "dear", "deceased", "deidentified", "did", "do", "doctor", "does", "elderly", "father", "female", "fever", "gender", "girl", "good", "has", "have", "he", "hello", "her", "hi", "his", "history", "how", "i", "identical", "idk", "in", "infant", "is", "it", "left", "male", "man", "me", "middle", "mother", "my", "n", "na", "name", "negative", "neonate", "new", "newborn", "nil", "no", "none", "normal", "not", "of", "oh", "okay", "old", "one", "pain", "parent", "patient", "please", "position", "positive", "presents", "redacted", "removed", "right", "severe", "she", "sir", "sister", "so", "son", "sorry", "stable", "status", "supine", "thank", "thanks", "that", "the", "they", "this", "unknown", "unnamed", "was", "we", "well", "what", "when", "where", "which", "white", "who", "why", "woman", "xxx", "yes", "you", "young", "mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme"]
 )  # fmt: skip
 """Words that stand after a label of a name and are none."""
 _MIN_PHONE_DIGITS, _MIN_INSURANCE_DIGITS = 7, 6
@@ -132,7 +129,7 @@ def cleared(record: Any, mode: str) -> tuple[Any, list[str]]:
     Raises:
         RowFault: `refuse`, and a text of the record holds identifiers. It names the fields and kinds only.
     """
-    if mode == "off":
+    if mode == "allow":
         return record, []
     texts = {name: getattr(record, name) for name in ("text", "options", "answer", "response", "reference", "meta")}
     texts["turns"] = tuple(turn.content for turn in record.turns)

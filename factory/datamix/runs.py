@@ -43,7 +43,9 @@ def find_run(name: str) -> Path:
         if (folder / "resolved.yaml").is_file():
             return folder
     known = [folder.name for folder in home.runs.iterdir()] if home.runs.is_dir() else []
-    raise DataError(f"{name}: no run of that name in {home.runs}, and no folder with a resolved.yaml.{near_miss(name, known)}")
+    raise DataError(
+        f"{name}: no run of that name in {home.runs}, and no folder with a resolved.yaml.{near_miss(name, known)} Give a run's name or folder."
+    )
 
 
 def read_run(folder: Path, *, key: str | None = None, stage: str | None = None, task: str | None = None) -> MixtureRun:

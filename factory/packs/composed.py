@@ -8,7 +8,8 @@ Names of tasks, verifiers, evals and items are put under their pack (`chemistry/
 - `pack.NAME.*` are the options of one pack, and `pack.NAME.paths` its data (`--data` does not say whose it is).
 
 A domain is added to a finished model in the same way: the new pack first with most of the mix, the earlier one with the rest as
-rehearsal (`--domain new,earlier --mix 0.8,0.2 --base MODEL`). The earlier domain's row then tells what was forgotten.
+rehearsal (`--domain new,earlier --mix 0.8,0.2 --base MODEL`). The earlier domain's row then tells what was forgotten. A stage of
+kind `expert` learns from the same mix what to answer and what to pass on (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -264,7 +265,7 @@ def read_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     for key, value in options.items():
         if key != MIX and key not in names:
             raise ConfigError(
-                f"pack.{key}: this build has several packs, so options stand under their pack's name, for example "
+                f"pack.{key}: this build has several packs, so options stand under their pack's name. Write, for example, "
                 f"pack.{names[0]}.{key}.{near_miss(str(key), names)}"
             )
         if key != MIX and not isinstance(value, Mapping):

@@ -36,8 +36,10 @@ def stream(pack: str, role: str, split: str, seed: int, index: int) -> tuple[ran
 @cache
 def _template(folder: Path, name: str) -> Any:
     import jinja2
+    import jinja2.sandbox
 
-    environment = jinja2.Environment(
+    # A pack's template is text of others: it may fill in values and nothing else.
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     try:

@@ -9,12 +9,13 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from factory.contracts import DataRequest, Document, Lesson, Sample
 from factory.data.declared import file_split, resolve_split
+from factory.data.identifiers import cleared
 from factory.data.images import media_from
 from factory.data.report import MIN_ROWS_FOR_EARLY_STOP
 from factory.data.rows import RowFault, RowRef, RowReport, read_rows
@@ -48,12 +49,24 @@ class Pass:
     """Digests of the ids met so far."""
     offered: Counter[str] = field(default_factory=Counter)
     """What the rows read so far give, wanted or not."""
+    identifiers: str = "allow"
+    """What is done with texts that may identify a person, see `factory.data.identifiers`."""
 
     def belongs(self, declared: str | None, group: str) -> str | None:
         """The split of a group, or None when its rows are not wanted in this pass."""
         declared = declared if self.settings.respect_splits else None
         split = resolve_split(declared, group, self.sources.declared, checked_shares(self.settings.splits))
         return split if self.split in (ALL, split) else None
+
+    def cleared(self, ready: Ready) -> Ready:
+        """The row without identifiers of persons. Raises RowFault when it has some and they are refused."""
+        record, masked = cleared(ready.record, self.identifiers)
+        self.report.tallies.update(f"masked {kind}" for kind in masked)
+        if not masked:
+            return ready
+        # Without a column to group by, the group is the row's own text.
+        group = f"group={hashlib.blake2b(ready.group.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+        return replace(ready, record=record, group=group)
 
     def wants(self, gives: frozenset[str]) -> bool:
         """True when a row that gives these is of the kind asked for."""
@@ -81,6 +94,7 @@ class Loader:
         system: Callable[[Mapping[str, Any]], str] = lambda _: "",
         more_rows: Callable[[Pass], Iterator[Ready]] | None = None,
         refuse: Callable[[Sources], None] = lambda _: None,
+        patient_data: bool = False,
         **finding: Any,
     ) -> None:
         """
@@ -92,11 +106,12 @@ class Loader:
             system: from `pack.*` to the system turn for rows that bring none; empty for none.
             more_rows: rows of files that are no tables.
             refuse: raises DataError when the sources lack what their kind needs.
+            patient_data: rows may be about patients, so identifiers are refused unless `pack.identifiers` says otherwise.
             finding: further fields of `Finder`: `formats`, `sidecars`, `other_suffixes`, `others_title`.
         """
         self.pack, self.task_of, self.settings = pack, task_of, settings
         self.also = frozenset(generator_keys)
-        self.system, self.more_rows, self.refuse = system, more_rows, refuse
+        self.system, self.more_rows, self.refuse, self.patient_data = system, more_rows, refuse, patient_data
         self.finder = Finder(tuple(shapes), **finding)
 
     @property
@@ -154,7 +169,7 @@ class Loader:
         report = RowReport(max_bad_fraction=1.0, quarantine_file=aside)
         groups: dict[str, set[bytes]] = {}
         try:
-            for ready in self._rows(Pass(sources, settings, request.options, report, ALL, ALL, 0)):
+            for ready in self._rows(self._pass(sources, settings, request.options, report, ALL, ALL, 0)):
                 groups.setdefault(ready.split, set()).add(hashlib.blake2b(ready.group.encode(), digest_size=8).digest())
         finally:
             report.close()
@@ -167,13 +182,20 @@ class Loader:
         settings = self.read(request.options)
         sources = self.finder.find(request.paths, settings, online=request.online)
         shown: list[Document | Lesson | Sample] = []
-        for ready in self._rows(Pass(sources, settings, request.options, RowReport(max_bad_fraction=1.0), ALL, ALL, 0)):
+        for ready in self._rows(self._pass(sources, settings, request.options, RowReport(max_bad_fraction=1.0), ALL, ALL, 0)):
             gives = ready.record.gives
             make = to_document if "documents" in gives else to_lesson if "lessons" in gives else to_sample
             shown.append(make(ready))
             if len(shown) >= n:
                 break
         return shown
+
+    def _pass(self, sources: Sources, settings: LoadSettings, *rest: Any) -> Pass:
+        made = Pass(sources, settings, *rest)
+        made.identifiers = settings.identifiers or ("refuse" if self.patient_data else "allow")
+        if self.patient_data and made.identifiers == "allow":
+            made.report.note("identifiers of persons were not looked for (pack.identifiers=allow)")
+        return made
 
     def _load(self, request: DataRequest, kind: str, split: str, seed: int) -> Iterator[Ready]:
         """Rows of one kind and split, within the request's limits."""
@@ -188,7 +210,7 @@ class Loader:
                 f"{where}: holds no {kind} (found: {', '.join(names)}). Name data that does, or leave that stage out."
             )
         report = RowReport.for_request(request, f"quarantine-{kind}-{split}")
-        this = Pass(sources, settings, request.options, report, kind, split, seed)
+        this = self._pass(sources, settings, request.options, report, kind, split, seed)
         rows = self._rows(this)
         if split == "train":
             rows = _shuffled(rows, settings.shuffle_buffer, random.Random(f"{self.pack}-order-{seed}"))
@@ -241,7 +263,8 @@ class Loader:
             group = group_of(row, record, this.settings.group_field, fallback=record.text or record.turns[-1].content)
             split = this.belongs(record.split or file_split(table.file), group)
             if split is not None and this.wants(record.gives):
-                found.append(self._with_media(Ready(key, group, split, f"{table.shape.name} {ref}", record, ()), table, this))
+                ready = this.cleared(Ready(key, group, split, f"{table.shape.name} {ref}", record, ()))
+                found.append(self._with_media(ready, table, this))
         return found
 
     def _with_media(self, ready: Ready, table: Table, this: Pass) -> Ready:

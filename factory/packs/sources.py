@@ -8,6 +8,7 @@ from pathlib import Path
 
 from factory.data.declared import declared_splits
 from factory.data.files import DataFile, FileFormat, list_files
+from factory.data.identifiers import MODES
 from factory.data.images import MAX_PIXELS
 from factory.data.rows import KINDS, peek
 from factory.data.shapes import detect_shape
@@ -38,11 +39,16 @@ class LoadSettings:
     verify_images: str = "full"
     """`full` decodes each image, `header` reads only headers, `off` only looks whether files exist."""
     max_image_pixels: int = MAX_PIXELS
+    identifiers: str = ""
+    """Texts that may identify a person (e-mail, record number, name after `Patient:` …): `refuse` sets the row aside, `redact` masks it,
+    `allow` does not look. Empty: `refuse` in packs of patient data, else `allow`."""
     shuffle_buffer: int = 256
     """Training rows held back and drawn at random; 1 keeps the order on disk."""
 
     def __post_init__(self) -> None:
         one_of("pack.verify_images", self.verify_images, VERIFY)
+        if self.identifiers:
+            one_of("pack.identifiers", self.identifiers, MODES)
         if self.max_image_pixels < 1 or self.shuffle_buffer < 1:
             raise ConfigError("pack.max_image_pixels and pack.shuffle_buffer must be 1 or more.")
         checked_shares(self.splits)

@@ -22,7 +22,11 @@ from factory.registry.files import sha256_file, sha256_json, walk
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 HASHED_BYTES = 64 << 20
 """Of the user's data and of a base folder, files are hashed (smallest first) up to this total; others count by size and time."""
-UNREAD = {"eval": ("bootstrap",), "pool": ("workers",), "launch": ("launcher", "processes", "deepspeed", "nvme_path", "device_gib", "collective_timeout_s", "vllm")}
+UNREAD = {
+    "eval": ("bootstrap",),
+    "pool": ("workers",),
+    "launch": ("launcher", "processes", "deepspeed", "nvme_path", "device_gib", "collective_timeout_s", "vllm"),
+}
 """Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker, nor an
 output on who started the processes. Of how many they were it depends only by rounding (tests/distributed), and a job that is queued
 again on more or fewer machines must not lose what it has finished."""
@@ -121,7 +125,15 @@ def settings_of(build: Mapping[str, Any], role: str) -> dict[str, Any]:
 
     A training step is not shown `eval`: measuring more samples must not train again. No step is shown the other stages.
     """
-    left_out = {"stages", "recipe", "online", "domain", "intended_use", "licence_override", *(() if role == "eval" else ("eval",))}
+    left_out = {
+        "stages",
+        "recipe",
+        "online",
+        "domain",
+        "intended_use",
+        "licence_override",
+        *(() if role == "eval" else ("eval",)),
+    }
     return {key: value for key, value in build.items() if key not in left_out}
 
 

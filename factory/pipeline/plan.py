@@ -11,7 +11,7 @@ from typing import Any
 from factory.config.compose import Composed
 from factory.config.schema import BuildConfig
 from factory.contracts import Manifest, ModelFacts, StagePlan
-from factory.errors import ConfigError
+from factory.errors import BrokenPlugin, ConfigError
 from factory.launch.devices import num_gpus
 from factory.launch.launchers import check_launcher
 from factory.packs.composed import member_paths, read_mix
@@ -154,6 +154,10 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
         raise ConfigError(f"--run '{name}' cannot name a folder. Use letters, digits, '.', '_' and '-'.")
     check_launcher(config.launch.launcher)
     pack = load_pack(config.domain)
+    if not hasattr(pack, "manifest"):
+        raise BrokenPlugin(
+            f"'{config.domain}' is installed, but what it offers is a {type(pack).__name__} and no pack. Mend or uninstall it."
+        )
     base = find_base_ref(config.base, config.revision, modality_of(pack, config.pack), online=config.online)
     composed, why = with_sharding(
         composed, base.facts,
@@ -189,7 +193,9 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
             step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,
             _disk(step, composed, base),
         )  # fmt: skip
-    return BuildPlan(name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions, notes)
+    return BuildPlan(
+        name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions, notes
+    )
 
 
 def terms_of(config: BuildConfig, base: BaseRef, manifest: Manifest) -> tuple[str, ...]:

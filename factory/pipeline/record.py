@@ -51,7 +51,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def command_line(arguments: Sequence[str]) -> str:
     """The command as a person would type it, without secrets; the path of the program is left out."""
-    return redact(shlex.join(["factory", *arguments[1:]]))
+    return shlex.join(["factory", *map(redact, arguments[1:])])
 
 
 def start_record(plan: BuildPlan, env: Mapping[str, str], arguments: Sequence[str] = ()) -> dict[str, Any]:

@@ -128,7 +128,9 @@ def _one(name: str, readers: Sequence[_Reader], shares: Sequence[float], tally: 
     tally.values += tensors[0].numel()
     if not all(tensor.is_floating_point() for tensor in tensors):
         if any(not torch.equal(tensors[0], tensor) for tensor in tensors[1:]):
-            raise ModelError(f"tensor {name} holds whole numbers that differ between the models; they have no average.")
+            raise ModelError(
+                f"tensor {name} holds whole numbers that differ between the models; they have no average. Merge models of one base."
+            )
         return tensors[0]
     for reader, tensor in zip(readers, tensors, strict=True):
         if not torch.isfinite(tensor).all():

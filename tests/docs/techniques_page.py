@@ -23,6 +23,10 @@ HOW = {
     "run": "real training run",
 }  # fmt: skip
 NUMERIC_SLOTS = {"advantage", "loss", "aggregator", "kl", "kl_schedule", "kl_weight", "mixer", "weigh"}
+FLOAT64_SLOTS = {
+    "pool", "sampler", "supply", "reward", "group_reward", "resample", "token_weight", "auxiliary", "clock",
+}  # fmt: skip
+"""TRL has none of these, so only a reference of our own will do; of samplers it gives the exact draws."""
 
 
 @cache
@@ -56,6 +60,8 @@ def missing_proofs() -> list[str]:
             complaints.append(f"{key}: no property test")
         if piece.slot in NUMERIC_SLOTS and not have & {"float64", "trl"}:
             complaints.append(f"{key}: neither a float64 reference nor TRL")
+        if piece.slot in FLOAT64_SLOTS and "float64" not in have:
+            complaints.append(f"{key}: no slow float64 reference")
         if hasattr(piece.type, "state_dict") and "resume" not in have:
             complaints.append(f"{key}: has a state and no resume test")
     for key, ways in found.items():

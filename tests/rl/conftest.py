@@ -81,7 +81,12 @@ def run_stage(base, tmp_path):
             **{"num_steps": 4, "samples": 4, "prompts_per_step": 4, "group_size": 8, "max_new_tokens": 6} | changes,
             optim=OptimConfig(**optim),
         )
-        plain = {"precision": "fp32", "mixture": {}, "launch": {}, "pool": {"workers": 1, "timeout_s": 120.0, "max_error_rate": 1.0}}
+        plain = {
+            "precision": "fp32",
+            "mixture": {},
+            "launch": {},
+            "pool": {"workers": 1, "timeout_s": 120.0, "max_error_rate": 1.0},
+        }
         ctx = RunContext(
             stage="rl",
             workdir=workdir,
