@@ -16,6 +16,7 @@ from factory.pipeline.compare import paired_difference, read_scores
 from factory.pipeline.folder import damaged_outputs
 from factory.pipeline.plan import BuildPlan, PlannedStep
 from factory.pipeline.record import now
+from factory.pipeline.tail import MetricsTail
 from factory.plugins import manifest_of
 from factory.registry.files import read_json, write_atomic, write_json
 from factory.registry.models import CHAIN, Registry
@@ -148,11 +149,8 @@ def _gather_metrics(plan: BuildPlan) -> None:
     """The run's metrics.jsonl: the rows of all steps in order, each with the name of its step."""
     lines = []
     for step in plan.steps:
-        path = plan.folder.final(step.name) / "metrics.jsonl"
-        if path.is_file():
-            lines += [
-                json.dumps({"stage": step.name, **json.loads(line)}) for line in path.read_text(encoding="utf-8").splitlines()
-            ]
+        rows = MetricsTail(plan.folder.final(step.name) / "metrics.jsonl").new_rows()
+        lines += [json.dumps({"stage": step.name, **row}) for row in rows]
     write_atomic(plan.folder.root / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
 

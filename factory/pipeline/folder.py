@@ -1,13 +1,15 @@
 """A run's folder: the lock that one conductor holds, and steps that are either complete or partial, never in between.
 
 stages/02-cpt.partial/   being written, or left by a kill (checkpoints inside resume); job.json names its fingerprint
-stages/02-cpt/           complete; stage.lock holds inputs, parameters and outputs, each hashed
+stages/02-cpt/           complete; stage.lock holds inputs, parameters and outputs, each hashed, and a hash of itself
 stages/stale/…           complete, but of other settings; put back when those settings return
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -23,6 +25,8 @@ from factory.registry.files import FileEntry, read_json, rename_folder, sha256_f
 
 LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR = ".lock", "stage.lock", "job.json", "outputs.json", "error.json"
 CHECKPOINTS = "checkpoints"
+SELF = "sha256"
+"""Key in stage.lock: the hash of the rest. The figures of a step stand there, and a flipped bit in one is still JSON."""
 UNHASHED = (STAGE_LOCK, "log.txt", "metrics.jsonl")
 """Files of a finished step that hold times, so that two equal steps differ in them."""
 ALWAYS_HASHED = 1 << 20
@@ -95,7 +99,8 @@ class RunFolder:
             lock = read_json(self.final(step) / STAGE_LOCK)
         except RegistryError:
             return None
-        return lock if isinstance(lock, dict) and {"fingerprint", "parameters", "inputs", "outputs"} <= set(lock) else None
+        is_whole = isinstance(lock, dict) and lock.pop(SELF, None) == _digest(lock)
+        return lock if is_whole and {"fingerprint", "parameters", "inputs", "outputs"} <= set(lock) else None
 
     def state(
         self, step: str, fingerprint: str, parameters: Mapping[str, Any], *, start_hash: str | None = None, is_deep: bool = False
@@ -155,7 +160,7 @@ class RunFolder:
             "seconds": round(seconds, 3),
             "outputs": {**outputs, **hash_outputs(folder, outputs.get("model"))},
         }  # fmt: skip
-        write_json(folder / STAGE_LOCK, lock)
+        write_json(folder / STAGE_LOCK, {**lock, SELF: _digest(lock)})
         self.set_aside(step)
         rename_folder(folder, self.final(step))
         return lock
@@ -221,3 +226,7 @@ def damaged_outputs(folder: Path, lock: Mapping[str, Any], *, is_deep: bool = Fa
         if stat.st_size != known["bytes"] or (is_read and sha256_file(path) != known["sha256"]):
             damaged.append(name)
     return damaged
+
+
+def _digest(lock: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()

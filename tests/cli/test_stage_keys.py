@@ -88,7 +88,8 @@ def test_an_unknown_slot_of_the_list_is_told_by_its_flag(factory):
 
 def test_the_recipe_of_the_docs_is_planned(factory, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "stages.md").read_text(encoding="utf-8")
-    (tmp_path / "chain.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    [chain] = [block.split("```")[0] for block in page.split("```yaml\n")[1:] if block.startswith("# chain.yaml")]
+    (tmp_path / "chain.yaml").write_text(chain)
     made = factory("plan", "--recipe", str(tmp_path / "chain.yaml"), "--json").json
     kinds = [step["kind"] for step in made["steps"] if step["role"] == "stage"]
     assert kinds == ["select", "preference", "rl", "merge"]

@@ -60,7 +60,8 @@ def finished_file_is_damaged(scene: Scene) -> None:
     code = scene.ends(scene.build(), {0, 8})
     if code == 8:
         _follow_advice(scene)
-    scene.finish(kept=code == 0)
+    # A step's rows are only shown: what cannot be read of them is left out, and the step is kept.
+    scene.finish(kept=code == 0, equal=path.name != "metrics.jsonl")
 
 
 def _follow_advice(scene: Scene) -> None:

@@ -156,7 +156,7 @@ def test_a_mix_that_does_not_fit_is_refused(two, domain, mix, told):
         ({"mix": {"sums": -1.0, "plus": 1.0}}, "pack.mix.sums is -1.0"),
         ({"mix": {"sums": 0.0, "plus": 0.0}}, "gives no pack a share above 0"),
         ({"mix": [1, 2]}, "want a share for each pack"),
-        ({"deep": 3}, "options stand under their pack's name, for example pack.sums.deep"),
+        ({"deep": 3}, "options stand under their pack's name. Write, for example, pack.sums.deep"),
         ({"plus": 3}, "want a mapping of that pack's options"),
     ],
 )

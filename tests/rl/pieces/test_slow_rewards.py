@@ -3,6 +3,7 @@
 Every reference is plain loops over the guides' formula (part B); none calls our code for what it checks.
 """
 
+import itertools
 import math
 from collections import Counter
 from fractions import Fraction
@@ -39,10 +40,10 @@ def care_by_the_guide(accuracies, answers):
     """B4.2: `answers[i]` are the reference's log-probs over the tokens after <answer>."""
     total = Fraction(0)
     for accuracy in accuracies:
-        total += Fraction(accuracy)
+        total += Fraction(accuracy).limit_denominator(100)  # 0.3 is 3/10
     chosen = []
     for i, accuracy in enumerate(accuracies):
-        if accuracy > 0.1 and Fraction(accuracy) * len(accuracies) >= total:
+        if accuracy > 0.1 and Fraction(accuracy).limit_denominator(100) * len(accuracies) >= total:
             chosen.append(i)
     confidence, mean = {}, np.float64(0.0)
     for i in chosen:
@@ -66,7 +67,10 @@ def test_care(rows):
     marks = ["think ", "<answer>", "</answer>"]
     own = [[f"w{i}.{t} " for t in range(len(logprobs))] for i, (_, logprobs) in enumerate(rows)]
     # What stands outside of the answer has another log-prob, which must not count.
-    services = scored.Vocabulary([*marks, *sum(own, [])], ref=[-9.0, -8.0, -7.0, *(x for _, logprobs in rows for x in logprobs)])
+    services = scored.Vocabulary(
+        [*marks, *(word for words in own for word in words)],
+        ref=[-9.0, -8.0, -7.0, *(x for _, logprobs in rows for x in logprobs)],
+    )
     group = scored.group([{"exact": accuracy} for accuracy, _ in rows])
     for rollout, words in zip(group.rollouts, own, strict=True):
         rollout.ids = services.encode("think ", "<answer>", *words, "</answer>")
@@ -130,7 +134,7 @@ def line_weights(lines, floor):
         so_far = np.array([sum(line.count(name) for line in lines[: k + 1]) for name in names], np.float64)
         is_empty = not so_far.any()
         nears.append(np.float64(0.0) if is_empty else so_far @ whole / (np.linalg.norm(so_far) * np.linalg.norm(whole)))
-    gains = [max(after - before, 0.0) for before, after in zip(nears[:-1], nears[1:], strict=True)]
+    gains = [max(after - before, 0.0) for before, after in itertools.pairwise(nears)]
     sizes = [len(line) + 1 for line in lines]
     weights = []
     for gain, size in zip(gains, sizes, strict=True):
