@@ -14,11 +14,15 @@ from typing import Annotated
 import typer
 
 from factory.errors import ConfigError, FactoryError
+from factory.registry.files import write_atomic
 
 GRACE_S = "FACTORY_GRACE_S"
 """Environment variable: seconds from SIGTERM until the build is stopped without a checkpoint of its own."""
 ALIVE_FILE = "FACTORY_ALIVE_FILE"
 """Environment variable: a file that is touched while this process answers, for a liveness probe."""
+EXIT_FILE = "FACTORY_EXIT_FILE"
+"""Environment variable: where the first node writes the build's exit code. A job system that ends the other nodes when the first
+one leaves reports theirs."""
 ALIVE_S, AGAIN_S = 5.0, 2.0
 RUNS = ("build", "doctor")
 
@@ -49,11 +53,19 @@ def node(
         if place.count > 1 and command[0] == "build":
             refuse_unready(place, key, home)
         code = _conducted([sys.executable, "-c", "from factory.cli.app import main; main()", *words], alive)
-    except FactoryError:
+    except FactoryError as err:
+        _tell(err.exit_code)
         dismiss(place, key)
         raise
+    _tell(code)
     dismiss(place, key)
     raise typer.Exit(code)
+
+
+def _tell(code: int) -> None:
+    path = os.environ.get(EXIT_FILE)
+    if path:
+        write_atomic(Path(path), f"{code}\n")
 
 
 class _Alive:

@@ -39,7 +39,7 @@ def script(job: Submission, *, log_folder: Path) -> str:
     srun_options, program = _where(job)
     text = (Path(str(files("factory"))) / "templates" / "slurm" / "build.sh.jinja").read_text(encoding="utf-8")
     return environment.from_string(text).render(
-        version=factory.__version__, job=job, directives=directives, log=f"{log_folder}/{'%x-%A-%a.log' if len(job.seeds) > 1 else LOG_NAME}",
+        version=factory.__version__, job=job, directives=directives, log_folder=log_folder, log=f"{log_folder}/{'%x-%A-%a.log' if len(job.seeds) > 1 else LOG_NAME}",
         srun_options=srun_options, program=program, words=shlex.join(job.job_command),
     )  # fmt: skip
 

@@ -25,8 +25,8 @@ def made(**fields):
     return Submission(**{"command": BUILD, "home": Path("/shared/home"), "name": "t"} | fields)
 
 
-def script(**fields):
-    return slurm.script(made(**fields), log_folder=Path("/shared/home/jobs/t"))
+def script(log_folder=Path("/shared/home/jobs/t"), **fields):
+    return slurm.script(made(**fields), log_folder=log_folder)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,23 @@ def test_the_script_says_everything_that_was_asked_for_and_is_valid_bash(tmp_pat
         assert f"#SBATCH {line}\n" in text, line
     assert "set -a; . /home/me/secrets.env; set +a" in text and "--set launch.processes=16" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "srun", "ends", "again"), [("75", 143, 75, True), ("0", 0, 0, False), ("4", 143, 4, False), ("", 137, 137, False)]
+)
+def test_the_first_node_says_how_the_build_ended(tmp_path, told, srun, ends, again):
+    """srun gives the worst code of all nodes, and it ends the others when the first one leaves."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    write = f'echo {told} > "$FACTORY_EXIT_FILE"' if told else ":"
+    for name, text in (("srun", f"{write}; exit {srun}"), ("scontrol", f'echo "$@" > {tmp_path}/asked'), ("sleep", ":")):
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    ended = subprocess.run(["bash"], input=script(log_folder=tmp_path), text=True, capture_output=True, env=env)
+    assert ended.returncode == ends and f"factory ended with {ends} on" in ended.stdout, ended.stderr
+    assert (tmp_path / "asked").exists() == again and not list(tmp_path.glob("exit-*"))
 
 
 @pytest.mark.parametrize(
