@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 import os
 import re
 import select
@@ -196,16 +196,17 @@ class WorkerProcess:
     def running(self) -> tuple[int, float, bool]:
         """(number, monotonic time of its begin, whether the worker says that it has begun) of the call that is running.
 
-        A number counts only if it was sent, comes after the one seen before, and no later than it is seen. Without one, the
-        first call not answered is meant, since the last sign of life.
+        A number counts only if it was sent and comes after the one seen before, and a time only between the last sign of life
+        and now. Without one, the first call not answered is meant, since the last sign of life.
         """
-        number, begun = self.progress.read()
+        first = min((*self.recalled, *itertools.islice(self.calls, 1)), default=-1)
+        number, begun = self.progress.read(first)
         if number > self._seen[0] and (number in self.calls or number in self.recalled):
-            self._seen = number, min(begun, time.monotonic()) if math.isfinite(begun) else self.since
+            self._seen = number, min(max(begun, self.since), time.monotonic())
         number, begun = self._seen
         if number in self.calls or number in self.recalled:
             return number, begun, True
-        return min(self.recalled, default=next(iter(self.calls), -1)), self.since, False
+        return first, self.since, False
 
     def kill(self, *, grace_s: float = 0.0) -> int:
         """Kill the worker and all that it started (SIGKILL cannot be ignored). Returns the exit status; negative is a signal.

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -110,14 +114,50 @@ def test_clean_text_can_be_written_to_any_file(text):
         assert clean == text[:20]
 
 
-def test_progress_is_read_as_it_was_written():
-    import os
-
+@pytest.fixture
+def progress():
     ours, descriptor = Progress.create()
     theirs = Progress(descriptor)
     os.close(descriptor)
-    assert ours.read()[0] == -1
-    begun = theirs.begin(42)
-    assert ours.read() == (42, begun)
+    yield ours, theirs
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("number", [0, 42, (1 << 24) - 1, 1 << 24, (1 << 40) + 7])
+def test_progress_is_read_as_it_was_written(progress, number):
+    ours, theirs = progress
+    assert ours.read(0) == (-1, 0.0)
+    begun = theirs.begin(number)
+    for lowest in (number, max(0, number - 1000)):
+        found, at = ours.read(lowest)
+        assert found == number and 0.0 <= at - begun <= 0.0011
+    assert ours.read(number + 1)[0] > number + 1000, "a call that was answered before is none of those that wait"
+
+
+def test_a_number_is_never_read_with_the_time_of_another_call(progress):
+    """A worker that is interrupted while it writes must not make a call look as old as the one before it."""
+    ours, theirs = progress
+    clock = SimpleNamespace(now=0.0)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        time.monotonic = lambda: clock.now
+        number = 0
+        while True:
+            number += 1
+            clock.now = float(number)
+            theirs.begin(number)
+            if number == 1:
+                os.write(writer, b"x")
+    try:
+        assert os.read(reader, 1) == b"x"
+        found = [ours.read(0) for _ in range(200_000)]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
+    assert len({number for number, _ in found}) > 100, "the writer must have run meanwhile"
+    assert all(at == pytest.approx(number, abs=0.0011) for number, at in found)
