@@ -9,6 +9,7 @@ from typing import Any
 
 from factory.contracts import Sample, Verdict
 from factory.domains.chemistry.molecules import MoleculeFault, read_molecule
+from factory.packs.by_sample import InShapeOfSample
 from factory.rewards.formats import parse, shape_named
 from factory.rewards.reader import AnswerReader, unparsable
 
@@ -48,20 +49,8 @@ def extract(completion: str, shape: str, *, json_key: str | None = None, is_leni
 
 
 @dataclass(frozen=True)
-class InShape:
+class InShape(InShapeOfSample):
     """Let a reader of one shape judge samples of another: the answer is taken out first and handed on bare."""
-
-    inner: AnswerReader
-
-    @property
-    def name(self) -> str:
-        """That of the inner verifier."""
-        return self.inner.name
-
-    @property
-    def version(self) -> str:
-        """That of the inner verifier."""
-        return self.inner.version
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """The inner verdict. Raises ConfigError for an unknown shape, and what the inner verifier raises."""

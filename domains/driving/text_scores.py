@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from factory.rewards.overlaps import common_subsequence
 from factory.rewards.sets import words
 
 ROUGE_BETA = 1.2
@@ -53,24 +54,11 @@ def rouge_l(answer: str, reference: str) -> float:
     got, want = words(answer)[:MAX_WORDS], words(reference)[:MAX_WORDS]
     if not got or not want:
         return float(got == want)
-    common = _common(got, want)
+    common = common_subsequence(got, want)
     if not common:
         return 0.0
     precision, recall = common / len(got), common / len(want)
     return (1 + ROUGE_BETA**2) * precision * recall / (recall + ROUGE_BETA**2 * precision)
-
-
-def _common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, one row at a time as bits of a Python integer (Hyyro 2004)."""
-    where: dict[str, int] = {}
-    for index, item in enumerate(a):
-        where[item] = where.get(item, 0) | (1 << index)
-    full = (1 << len(a)) - 1
-    row = full
-    for item in b:
-        hit = row & where.get(item, 0)
-        row = ((row + hit) | (row - hit)) & full
-    return len(a) - row.bit_count()
 
 
 def cider(pairs: Sequence[tuple[str, str]]) -> float:

@@ -58,16 +58,8 @@ def evaluate(
                 "--suite runs another harness's tasks; it takes no --domain, --recipe or --deliberate. Use two commands."
             )
         more.harness(
-            model,
-            suite,
-            against,
-            limit=limit,
-            include=include,
-            name=name,
-            api_key_env=api_key_env,
-            online=online,
-            as_json=as_json,
-        )
+            model, suite, against, limit=limit, include=include, name=name, api_key_env=api_key_env, online=online, as_json=as_json
+        )  # fmt: skip
         return
     if limit is not None or include is not None:
         raise ConfigError("--limit and --include go with --suite. For a domain: --set eval.samples=N.")

@@ -17,6 +17,17 @@ def dotted(path: Path) -> str:
     return ".".join(path)
 
 
+def flat(settings: Mapping[str, Any], head: str = "") -> dict[str, Any]:
+    """`a.b.c` -> value of nested settings; an empty section is itself a value."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{head}{key}.")
+        else:
+            found[f"{head}{key}"] = value
+    return found
+
+
 class Origin(NamedTuple):
     """One layer's word on one key."""
 

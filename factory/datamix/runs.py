@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from factory.config.provenance import flat
 from factory.errors import ConfigError, DataError, near_miss
 from factory.registry.files import read_json
 from factory.registry.home import Home
@@ -64,8 +65,8 @@ def read_run(folder: Path, *, key: str | None = None, stage: str | None = None, 
     key = key or ".".join(("stages", stage, *SAMPLER))
     weights = _weights(folder, config, key)
     metric, score = _score(folder, stage, task)
-    flat = {name: value for name, value in _flat(config).items() if name != key and not name.startswith(f"{key}.")}
-    return MixtureRun(folder.name, key, stage, weights, score, metric, flat)
+    others = {name: value for name, value in flat(config).items() if name != key and not name.startswith(f"{key}.")}
+    return MixtureRun(folder.name, key, stage, weights, score, metric, others)
 
 
 def _stage(folder: Path, config: Mapping[str, Any], key: str | None) -> str:
@@ -130,13 +131,3 @@ def _at(tree: Any, path: Sequence[str]) -> Any:
     for part in path:
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found

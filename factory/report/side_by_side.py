@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from factory.config.provenance import flat
 from factory.errors import ConfigError
 from factory.registry.files import write_atomic
 from factory.report.browser import Answers, browser_data, script_json
@@ -77,17 +78,6 @@ def read_columns(folders: Sequence[Path]) -> list[Column]:
         kept = next((one for one in run.evals if one.stage == chosen), run.evals[-1] if run.evals else None)
         columns.append(Column(name, run, kept, cost_of(run)))
     return columns
-
-
-def flat(settings: Mapping[str, Any], head: str = "") -> dict[str, Any]:
-    """`a.b.c` -> value of nested settings; an empty section is itself a value."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{head}{key}.")
-        else:
-            found[f"{head}{key}"] = value
-    return found
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -69,10 +69,10 @@ def rouge_l(got: Sequence[str], want: Sequence[str]) -> float:
     """F1 of the longest common subsequence of words."""
     if not got or not want:
         return float(not got and not want)
-    return 2 * _common_subsequence(got, want) / (len(got) + len(want))
+    return 2 * common_subsequence(got, want) / (len(got) + len(want))
 
 
-def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
+def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence (Hyyrö 2004, bit-parallel)."""
     where: dict[str, int] = {}
     for index, item in enumerate(a):

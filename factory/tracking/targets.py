@@ -8,20 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from factory.config.provenance import flat
 from factory.errors import ConfigError
 from factory.evaluation.endpoint import is_loopback
 from factory.tracking.trackers import PROJECT, About
 
 MLFLOW_PARAM_CHARS = 6000
 """MLflow refuses a longer parameter."""
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return found
 
 
 class Wandb:

@@ -40,15 +40,11 @@ def warm_up() -> None:
     torch.set_num_threads(1)
 
 
-class Worker:
-    """What `factory.launch.local` needs of a `Popen`."""
+class Child:
+    """A forked process and how it ended."""
 
-    def __init__(self, command: Sequence[str], *, stdout: Any, env: Mapping[str, str], prepare: Prepare, **_: Any) -> None:
-        self.returncode: int | None = None
-        parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(lambda: _work(command, parent, prepare), env, stdout.fileno())
+    pid: int
+    returncode: int | None = None
 
     def poll(self) -> int | None:
         """Exit status, or None while it runs."""
@@ -63,6 +59,16 @@ class Worker:
         if self.returncode is None:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode
+
+
+class Worker(Child):
+    """What `factory.launch.local` needs of a `Popen`."""
+
+    def __init__(self, command: Sequence[str], *, stdout: Any, env: Mapping[str, str], prepare: Prepare, **_: Any) -> None:
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(lambda: _work(command, parent, prepare), env, stdout.fileno())
 
 
 def _become(act: Callable[[], int], env: Mapping[str, str], out: int) -> None:
@@ -105,7 +111,7 @@ def _work(command: Sequence[str], parent: int, prepare: Prepare) -> int:
     return worker.main(job)
 
 
-class Build:
+class Build(Child):
     """`factory` with these words, running.
 
     Args:
@@ -115,26 +121,12 @@ class Build:
     """
 
     def __init__(self, words: Sequence[str], home: Path, said: Path, prepare: Prepare = lambda *_: None) -> None:
-        self.said, self.returncode = said, None
+        self.said = said
         with said.open("wb") as output:
             self.pid = os.fork()
             if self.pid == 0:
                 env = {**os.environ, **SETTINGS, "FACTORY_HOME": str(home)}
                 _become(lambda: _command(words, prepare), env, output.fileno())
-
-    def poll(self) -> int | None:
-        """Exit status, or None while it runs; negative for a signal."""
-        if self.returncode is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-            if found:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self) -> int:
-        """Exit status once it has one."""
-        if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.returncode
 
     def text(self) -> str:
         """What it printed so far."""

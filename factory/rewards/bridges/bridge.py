@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from factory.contracts import EXACT_TEXT, Message, Sample, Status, Verdict, Verifier
-from factory.errors import DataError
+from factory.errors import ConfigError, DataError, PluginError
 from factory.rewards.formats import parse
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.1
@@ -102,3 +104,36 @@ def score_verdict(score: Any, *, partial: bool, low: float = 0.0, high: float = 
     is_full = graded >= FULL
     value = 1.0 if is_full else graded if partial else 0.0
     return Verdict(value, Status.ok if is_full else Status.wrong, f"{what} scored {float(score):g}", {"graded": graded})
+
+
+@dataclass(frozen=True)
+class FunctionVerifier:
+    """Another library's reward function as a verifier: base of those for TRL and verl."""
+
+    target: str
+    """`module:function`."""
+    low: float = 0.0
+    high: float = 1.0
+    """The function's own range; a value out of it is an error, never clipped."""
+    partial: bool = True
+    name: str = "function"
+    version: str = "1"
+    """Raise it when the function changes."""
+
+    def __post_init__(self) -> None:
+        if not self.high > self.low:
+            raise ConfigError(
+                f"verifier '{self.name}': high={self.high} must be above low={self.low}. Give the function's range."
+            )
+
+    def function(self) -> Callable[..., Any]:
+        """The function itself. Raises PluginError when it cannot be imported."""
+        module, _, name = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as err:
+            raise PluginError(f"reward function '{self.target}' cannot be imported: {err}. Write MODULE:FUNCTION.") from err
+
+    def verdict(self, score: Any) -> Verdict:
+        """What the function returned, as a verdict. Raises ValueError as `score_verdict` does."""
+        return score_verdict(score, partial=self.partial, low=self.low, high=self.high, what=self.target)

@@ -6,53 +6,37 @@ trainer = GRPOTrainer(..., reward_funcs=as_reward_function(verifier), train_data
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from factory.contracts import Sample, Status, Verdict, Verifier
-from factory.errors import ConfigError, PluginError
-from factory.rewards.bridges.bridge import score_verdict
+from factory.rewards.bridges.bridge import FunctionVerifier
 
 
 @dataclass(frozen=True)
-class TrlVerifier:
+class TrlVerifier(FunctionVerifier):
     """A TRL reward function, called with one completion.
 
     `None` (TRL: not applicable) becomes `error`, so that the rollout is masked and counted: route only tasks to it that it
     applies to. A function that compares the completions of a batch cannot be bridged; it sees one.
     """
 
-    target: str
-    """`module:function`."""
-    low: float = 0.0
-    high: float = 1.0
-    """The function's own range; a value out of it is an error, never clipped."""
+    name: str = "trl"
     conversational: bool = True
     """Hand over prompts and completions as lists of messages, as TRL does for chat data; else as texts."""
-    partial: bool = True
-    name: str = "trl"
-    version: str = "1"
-    """Raise it when the function changes."""
-
-    def __post_init__(self) -> None:
-        if not self.high > self.low:
-            raise ConfigError(
-                f"verifier '{self.name}': high={self.high} must be above low={self.low}. Give the function's range."
-            )
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Raises ValueError for anything but one number or None per completion."""
-        found = _function(self.target)(**self._columns(completion, sample))
+        found = self.function()(**self._columns(completion, sample))
         if isinstance(found, str) or not isinstance(found, Sequence) or len(found) != 1:
             raise ValueError(f"{self.target} returned {found!r} for one completion, want a list of one number")
         if found[0] is None:
             return Verdict(
                 0.0, Status.error, f"not applicable: {self.target} returned None; route the task '{sample.task}' elsewhere"
             )
-        return score_verdict(found[0], partial=self.partial, low=self.low, high=self.high, what=self.target)
+        return self.verdict(found[0])
 
     def _columns(self, completion: str, sample: Sample) -> dict[str, list[Any]]:
         """What TRL would pass: one row of every column. Columns of the data set are those in `meta`, and `solution`/`answer`."""
@@ -64,14 +48,6 @@ class TrlVerifier:
         columns = {"solution": [sample.reference], "answer": [sample.reference], "task": [sample.task]}
         columns |= {key: [value] for key, value in sample.meta.items()}
         return columns | {"prompts": [prompt], "completions": [said]}
-
-
-def _function(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as err:
-        raise PluginError(f"reward function '{target}' cannot be imported: {err}. Write MODULE:FUNCTION.") from err
 
 
 def as_reward_function(verifier: Verifier) -> Callable[..., list[float | None]]:

@@ -10,43 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from factory.contracts import Sample, Verdict
-from factory.errors import ConfigError
-from factory.rewards.bridges.bridge import score_verdict
-from factory.rewards.bridges.trl import _function
+from factory.rewards.bridges.bridge import FunctionVerifier
 
 
 @dataclass(frozen=True)
-class VerlVerifier:
+class VerlVerifier(FunctionVerifier):
     """A verl reward function, called with one completion.
 
     It gets `data_source` (meta["data_source"], else the sample's source or task), the reference as `ground_truth`, and meta
     with `id` and `task` as `extra_info`.
     """
 
-    target: str
-    """`module:function`."""
-    low: float = 0.0
-    high: float = 1.0
-    """The function's own range; a value out of it is an error, never clipped."""
-    partial: bool = True
     name: str = "verl"
-    version: str = "1"
-    """Raise it when the function changes."""
-
-    def __post_init__(self) -> None:
-        if not self.high > self.low:
-            raise ConfigError(
-                f"verifier '{self.name}': high={self.high} must be above low={self.low}. Give the function's range."
-            )
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Raises ValueError for anything but a number or a mapping with `score`."""
         source = sample.meta.get("data_source") or sample.source or sample.task
         told = {**sample.meta, "id": sample.id, "task": sample.task, "split": sample.split}
-        found: Any = _function(self.target)(
-            data_source=source, solution_str=completion, ground_truth=sample.reference, extra_info=told
-        )
+        found: Any = self.function()(data_source=source, solution_str=completion, ground_truth=sample.reference, extra_info=told)
         score = found.get("score") if isinstance(found, Mapping) else found
         if isinstance(score, bool):
             score = float(score)
-        return score_verdict(score, partial=self.partial, low=self.low, high=self.high, what=self.target)
+        return self.verdict(score)
