@@ -24,7 +24,7 @@ HOW = {
 }  # fmt: skip
 NUMERIC_SLOTS = {"advantage", "loss", "aggregator", "kl", "kl_schedule", "kl_weight", "mixer", "weigh"}
 FLOAT64_SLOTS = {
-    "pool", "sampler", "supply", "reward", "group_reward", "resample", "token_weight", "auxiliary", "clock",
+    "pool", "sampler", "supply", "reward", "group_reward", "resample", "token_weight", "auxiliary", "clock", "inject",
 }  # fmt: skip
 """TRL has none of these, so only a reference of our own will do; of samplers it gives the exact draws."""
 
