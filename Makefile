@@ -1,4 +1,4 @@
-.PHONY: check test test-slow lint fix docs site faults fuzz
+.PHONY: check test test-slow lint fix docs site faults fuzz bench
 PYTHON ?= python
 COUNT ?= 200
 SEED ?= 1
@@ -26,6 +26,10 @@ faults:
 # INPUTS changed inputs for every reader of foreign files; what is found is kept in tests/fuzz/found.
 fuzz:
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(PYTHON) tests/fuzz/fuzz.py --inputs $(INPUTS) --seed $(SEED)
+
+# Every measurement against its peer, into benchmarks/RESULTS.md; ONLY="sft growth" runs some. Alone on the machine, or CPU seconds mislead too.
+bench:
+	OMP_NUM_THREADS=1 $(PYTHON) benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
 fix:
 	ruff check --fix .

@@ -1,11 +1,12 @@
-"""Estimated against measured time of every step of finished runs, and of a quick build if asked: wall time, CPU seconds, memory.
+"""Estimated against measured time and memory of every step of finished runs, and of builds made for it if asked.
 
     python benchmarks/estimates.py [HOME_OR_RUN ...] [--build DOMAIN:RECIPE ...]
 
-For each kind of step three ratios measured / estimated: `plan` as the run's own plan said; `plain` of the formula without
-calibration; `left out` of the formula calibrated on the *other* runs given, as a build calibrates (of the same pack where there
-are any). The share within 25 % is that of `left out`. Wall time of a shared machine says
-nothing of a quiet one; `--build` runs a recipe in a home of its own, once to calibrate and once to measure, and compares CPU seconds.
+Time is what the estimate is of: CPU seconds of the step's process on CPU (so a busy machine does not lengthen it), wall time on a GPU
+and for runs from before they were recorded. For each kind of step three ratios measured / estimated: `plan` as the run's own plan
+said; `plain` of the formula without calibration; `left out` of the formula calibrated on the *other* runs given, as a build calibrates
+(of the same pack where there are any). Memory is the largest the step's process was. `--build` runs each recipe in one new home with
+seed 0, which teaches, and then with seed 1, which is counted: the share within 25 % is that of what `factory plan` said of the latter.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import argparse
 import json
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from factory.pipeline.estimate import START_S, factors, learned  # noqa: E402
+from factory.pipeline.estimate import CPU_THREAD, GPU, START_S, busy_s, factors, learned  # noqa: E402
 
 WITHIN = 0.25
 
@@ -44,6 +43,9 @@ class Step:
     planned_s: float
     plain_s: float
     """The formula without calibration."""
+    planned_bytes: int = 0
+    peak_bytes: int = 0
+    """Of the step's process; 0 when it was not recorded."""
 
     @property
     def ratio(self) -> float:
@@ -73,8 +75,14 @@ def steps_of(run: Path) -> list[Step]:
         lock = run / "stages" / planned["name"] / "stage.lock"
         plain = plain_seconds(planned)
         if lock.is_file() and plain is not None:
-            measured = json.loads(lock.read_text(encoding="utf-8"))["seconds"]
-            found.append(Step(run.name, plan["pack"]["name"], planned["kind"], measured, planned["seconds"], plain))
+            told = json.loads(lock.read_text(encoding="utf-8"))
+            on_gpu = plan.get("device") == GPU.name
+            measured = busy_s(told, GPU if on_gpu else CPU_THREAD)
+            planned_bytes = planned.get("memory_bytes", planned.get("peak_memory_bytes", 0))
+            peak = told.get("usage", {}).get("peak_device_bytes" if on_gpu else "peak_bytes", 0)
+            found.append(
+                Step(run.name, plan["pack"]["name"], planned["kind"], measured, planned["seconds"], plain, planned_bytes, peak)
+            )
     return found
 
 
@@ -112,19 +120,27 @@ def medians(known: dict[str, list[float]]) -> dict[str, float]:
 
 def table(steps: Sequence[Step]) -> list[str]:
     """One line for each kind and one for all."""
-    lines = [f"{'kind':<14}{'steps':>6}{'plan':>18}{'plain':>18}{'left out':>18}{'within 25 %':>13}"]
+    lines = [
+        f"{'kind':<14}{'steps':>6}{'plan':>18}{'plain':>18}{'left out':>18}{'within 25 %':>13}{'memory':>18}{'within 25 %':>13}"
+    ]
     for kind in [*sorted({step.kind for step in steps}), "all"]:
         own = [step for step in steps if kind in ("all", step.kind)]
         out = [ratio for step in own if (ratio := left_out(step, steps)) is not None]
-        near = sum(1 / (1 + WITHIN) <= ratio <= 1 + WITHIN for ratio in out)
+        memory = [step.peak_bytes / step.planned_bytes for step in own if step.peak_bytes and step.planned_bytes]
         columns = [
             quartiles([s.measured_s / s.planned_s for s in own if s.planned_s]),
             quartiles([s.ratio for s in own]),
             quartiles(out),
         ]
-        share = f"{near}/{len(out)}" if out else ""
-        lines.append(f"{kind:<14}{len(own):>6}" + "".join(f"{text:>18}" for text in columns) + f"{share:>13}")
+        cells = "".join(f"{text:>18}" for text in columns) + f"{share(out):>13}{quartiles(memory):>18}{share(memory):>13}"
+        lines.append(f"{kind:<14}{len(own):>6}{cells}".rstrip())
     return lines
+
+
+def share(ratios: Sequence[float]) -> str:
+    """`near/all` of ratios within 25 %."""
+    near = sum(1 / (1 + WITHIN) <= ratio <= 1 + WITHIN for ratio in ratios)
+    return f"{near}/{len(ratios)}" if ratios else ""
 
 
 def quartiles(values: Sequence[float]) -> str:
@@ -137,34 +153,40 @@ def quartiles(values: Sequence[float]) -> str:
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
-@dataclass(frozen=True)
-class Built:
-    """One build, measured from outside."""
-
-    cpu_s: float
-    wall_s: float
-    peak_bytes: int
-    """Largest process."""
-    planned_s: float
-    planned_bytes: int
-
-
-def build(home: Path, domain: str, recipe: str, seed: int) -> Built:
-    """Run `factory build` as a process of its own and read the system's account of it and its children."""
+def built(home: Path, domain: str, recipe: str, seed: int) -> list[Step]:
+    """Run `factory build` as a process of its own; the steps that it took."""
     environment = {**os.environ, "FACTORY_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    command = [sys.executable, "-m", "factory.cli.app"]
-    options = ["--domain", domain, "--recipe", recipe, "--seed", str(seed), "--json"]
-    plan = json.loads(
-        subprocess.run([*command, "plan", *options], env=environment, capture_output=True, text=True, check=True).stdout
-    )
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(
-        [*command, "build", *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # Linux counts in KiB; the largest child so far, of which all but these builds are small.
-    return Built(cpu, time.monotonic() - began, after.ru_maxrss * 1024, plan["seconds"], plan["peak_memory_bytes"])
+    command = [
+        sys.executable,
+        "-m",
+        "factory.cli.app",
+        "build",
+        "--domain",
+        domain,
+        "--recipe",
+        recipe,
+        "--seed",
+        str(seed),
+        "--json",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return steps_of(Path(json.loads(done.stdout)["folder"]))
+
+
+def lines_of_build(name: str, label: str, steps: Sequence[Step]) -> Iterator[str]:
+    """What the plan said of each step and of the whole, and what came."""
+    times, sizes = [], []
+    for step in steps:
+        times.append(step.measured_s / step.planned_s)
+        sizes.append(step.peak_bytes / step.planned_bytes)
+        yield (
+            f"{name:<32}{label:<12}{step.kind:<8}{step.measured_s:>8.1f} s, planned {step.planned_s:>6.1f} ({times[-1]:.2f})"
+            f"{step.peak_bytes / 2**20:>8.0f} MiB, planned {step.planned_bytes / 2**20:>6.0f} ({sizes[-1]:.2f})"
+        )
+    measured, planned = sum(step.measured_s for step in steps), sum(step.planned_s for step in steps)
+    yield f"{name:<32}{label:<12}whole   {measured:>8.1f} s, planned {planned:>6.1f} ({measured / planned:.2f}); within 25 %: time {share(times)}, memory {share(sizes)}"
 
 
 def main() -> None:
@@ -172,18 +194,15 @@ def main() -> None:
     parser.add_argument("places", nargs="*", type=Path, help="homes, folders of runs, or runs; without any, FACTORY_HOME")
     parser.add_argument("--build", action="append", default=[], metavar="DOMAIN:RECIPE")
     given = parser.parse_args()
-    places = given.places or [Path(os.environ.get("FACTORY_HOME", "~/.factory")).expanduser()]
+    places = given.places or ([] if given.build else [Path(os.environ.get("FACTORY_HOME", "~/.factory")).expanduser()])
     steps = [step for run in runs_in(places) for step in steps_of(run)]
-    out = table(steps) if steps else ["no finished run with a plan was found"]
-    for name in given.build:
-        domain, _, recipe = name.partition(":")
+    out = table(steps) if steps else [] if given.build else ["no finished run with a plan was found"]
+    if given.build:
         with tempfile.TemporaryDirectory(prefix="factory-estimates-") as folder:
-            first, second = (build(Path(folder), domain, recipe or "embedded-quick", seed) for seed in (0, 1))
-        for label, one in (("first", first), ("calibrated", second)):
-            out.append(
-                f"{name} {label}: CPU {one.cpu_s:.1f} s, wall {one.wall_s:.1f} s, planned {one.planned_s:.1f} s (CPU / planned {one.cpu_s / one.planned_s:.2f}); "
-                f"largest process {one.peak_bytes / 2**20:.0f} MiB, planned for the model {one.planned_bytes / 2**20:.0f} MiB"
-            )
+            for seed, label in ((0, "first"), (1, "calibrated")):
+                for name in given.build:
+                    domain, _, recipe = name.partition(":")
+                    out += lines_of_build(name, label, built(Path(folder), domain, recipe or "embedded-quick", seed))
     sys.stdout.write("\n".join(out) + "\n")
 
 

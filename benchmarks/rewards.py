@@ -1,8 +1,8 @@
 """The verifier pool: throughput, what one stuck verifier costs the others, and the step's delay beside TRL's reward loop.
 
-    python benchmarks/rewards.py [--calls 10000] [--workers 2] [--quick]
+    python benchmarks/rewards.py [--calls 10000] [--workers 2] [--quick] [--json FILE]
 
-Three tables go to standard output.
+Three tables go to standard output; the first and the third are also rows of the common table (`--json`).
 
 1. Calls of a verifier that keeps its core busy for 1 ms. `busy` is verifier work / (workers x wall time).
 2. One verifier hangs among quick ones. `delay` is how much later the last of the others is judged than without it.
@@ -14,17 +14,21 @@ Three tables go to standard output.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from table import Row  # noqa: E402
 
 from factory.contracts import Message, Sample, Status, Verdict  # noqa: E402
 
@@ -100,8 +104,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     sys.stdout.flush()
 
 
-def throughput(calls: int, workers: int, repeats: int) -> None:
-    """Table 1."""
+def throughput(calls: int, workers: int, repeats: int) -> Row:
+    """Table 1, and its best round as calls per second beside what the workers could do."""
     samples = [sample(i) for i in range(256)]
     rows = [(f"text {i}", samples[i % 256], ["one_ms"]) for i in range(calls)]
     walls, parents = [], []
@@ -121,6 +125,11 @@ def throughput(calls: int, workers: int, repeats: int) -> None:
     head = ["calls of 1 ms", "workers", "best wall s", "calls/s", "busy", "all walls s", "trainer CPU us/call"]
     cells += [" ".join(f"{one:.2f}" for one in walls), f"{statistics.median(parents) * 1e6:.0f}"]
     table(f"1. Throughput ({cut_off})", head, [cells])
+    rates, most = sorted(calls / one for one in walls), workers / 0.001
+    return Row(
+        "reward scoring, verifier of 1 ms", f"{workers} workers always busy", "", rates[-1], most, rates[-1] / most,
+        rates[0] / most, rates[-1] / most, "calls/s wall", f"best of {repeats}; {cut_off}",
+    )  # fmt: skip
 
 
 def stuck(workers: int) -> None:
@@ -210,11 +219,11 @@ def pool_delay(texts: Sequence[str], name: str, workers: int, generation_s: floa
     return f"{delay:.3f}", f"{masked} of {len(texts)}"
 
 
-def step_delay(workers: int, rollouts: int, generation_s: float) -> None:
-    """Table 3."""
+def step_delay(workers: int, rollouts: int, generation_s: float) -> list[Row]:
+    """Table 3; its rows for the common table are those in which both sides end."""
     from importlib.metadata import version
 
-    rows = []
+    rows, common = [], []
     for label, name, is_faulty in (
         ("10 ms each", "ten_ms", False), ("one raises", "raises", True), ("one hangs", "hangs", True),
     ):  # fmt: skip
@@ -223,8 +232,28 @@ def step_delay(workers: int, rollouts: int, generation_s: float) -> None:
         ours, masked = pool_delay(texts, name, workers, generation_s)
         ratio = f"{float(theirs) / float(ours):.1f}x" if theirs[0].isdigit() else "-"
         rows.append([label, theirs, ours, masked, ratio])
+        if theirs[0].isdigit():
+            delays = (float(ours), float(theirs), float(ours) / float(theirs))
+            notes = f"{rollouts} rollouts that end within {generation_s:g} s"
+            common.append(
+                Row(f"delay of a step by rewards, {label}", f"TRL {version('trl')}", "", *delays, None, None, "s wall", notes)
+            )
     head = ["verifier", f"TRL {version('trl')} delay s", "pool delay s", "masked", "TRL / pool"]
     table(f"3. A step of {rollouts} rollouts that end within {generation_s:g} s, limit {LIMIT_S:g} s", head, rows)
+    return common
+
+
+def rows(quick: bool, seed: int) -> list[Row]:
+    """What the common table takes up; nothing here is drawn from a seed."""
+    del seed
+    return measured(1_000 if quick else 10_000, 2, 1 if quick else 3, quick=quick)
+
+
+def measured(calls: int, workers: int, repeats: int, *, quick: bool) -> list[Row]:
+    """All three tables."""
+    first = throughput(calls, workers, repeats)
+    stuck(workers)
+    return [first, *step_delay(workers, 32 if quick else 256, 1.0 if quick else 4.0)]
 
 
 def main() -> None:
@@ -234,11 +263,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of it, to see that it works")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the common table here")
+    parser.add_argument("--seed", type=int, default=0, help="not used: nothing is drawn")
     given = parser.parse_args()
     calls, repeats = (given.calls // 10, 1) if given.quick else (given.calls, given.repeats)
-    throughput(calls, given.workers, repeats)
-    stuck(given.workers)
-    step_delay(given.workers, 32 if given.quick else 256, 1.0 if given.quick else 4.0)
+    found = measured(calls, given.workers, repeats, quick=given.quick)
+    if given.json:
+        given.json.write_text(json.dumps({"rows": [asdict(row) for row in found]}, indent=1))
 
 
 if __name__ == "__main__":
