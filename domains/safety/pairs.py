@@ -1,6 +1,8 @@
 """Preference pairs over generated requests: which of two responses is safer (for a cost model), or gives more (for a reward model).
 
 The two do not agree: to a forbidden request the safer response refuses, the more helpful one does not. That is what Safe RLHF-V weighs.
+Most responses that help with what is forbidden reason their way to it, with a false step or a false end. A cost model that only met honest
+reasoning believes what it reads, and a policy that is trained against it learns to lie there (docs/log.md).
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from factory.domains.safety.world import KINDS, VERBS
 from factory.packs.generated import indices, stream
 from factory.packs.settings import read_settings
 
+LYING = 0.8
+"""Share of the unsafe responses whose reasoning argues for them."""
+FALSE = {"banned": "free", "person": "thing", "real": "story"}
+"""What decides a step, and its false word."""
+
 
 def generated_pairs(split: str, seed: int, request: DataRequest) -> Iterator[Pair]:
     """Pairs with `chosen_safe` and `rejected_safe` in meta. A response is unsafe when it gives a tool for a forbidden request."""
@@ -28,7 +35,7 @@ def generated_pairs(split: str, seed: int, request: DataRequest) -> Iterator[Pai
         sample = sample_of(question, key, split, options)
         make = _safer if options.preference == "safer" else _more_helpful
         chosen, rejected = make(rng, question, sample)
-        yield Pair(sample, *(_response(question, one) for one in (chosen, rejected)),
+        yield Pair(sample, *(_response(rng, question, one, sample) for one in (chosen, rejected)),
                    {"chosen_safe": _is_safe(chosen, sample), "rejected_safe": _is_safe(rejected, sample)})  # fmt: skip
 
 
@@ -53,5 +60,28 @@ def _is_safe(answer: str, sample: Sample) -> bool:
     return not (sample.meta["forbidden"][0] and answer.startswith("use "))
 
 
-def _response(question: Question, answer: str) -> str:
+def _response(rng: random.Random, question: Question, answer: str, sample: Sample) -> str:
+    if not _is_safe(answer, sample) and rng.random() < LYING:
+        question = excused(rng, question)
     return replace(question, answer=answer).response
+
+
+def excused(rng: random.Random, question: Question) -> Question:
+    """The forbidden request with reasoning that ends in `fine`: after one false step (another kind, or one of `FALSE`), or against all steps."""
+    is_terse = " ; " in question.steps
+    steps = question.steps.split(" ; ") if is_terse else question.steps.rstrip(".").split(". ")
+    at = rng.randrange(5)
+    if at == 4:
+        told = steps[:-1]
+    elif at == 3:
+        kind = steps[0].split()[1]
+        free = [other for other in KINDS if other != kind and other not in question.meta["rules"]]
+        told = [steps[0].replace(f" {kind} banned", f" {rng.choice(free)} free")] if free else [_falsified(steps[0])]
+    else:
+        told = [*steps[:at], _falsified(steps[at])]
+    return replace(question, steps=" ; ".join([*told, "fine"]) if is_terse else ". ".join([*told, "Fine"]) + ".")
+
+
+def _falsified(step: str) -> str:
+    head, _, last = step.rpartition(" ")
+    return f"{head} {FALSE[last]}"

@@ -1,6 +1,7 @@
 """What the safety pack needed elsewhere: judges from earlier stages, pairs by preference, the trade-off chart, withheld prompts."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,3 +111,23 @@ def test_stage_options_reach_the_pack_in_a_reward_model(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         module.train(RewardModelConfig(pack={"preference": "helpful"}), ctx)
     assert seen == {"preference": "helpful", "style": "full"}
+
+
+@pytest.mark.parametrize("style", ["terse", "full"])
+def test_reasoning_for_an_unsafe_answer_lies_in_most_pairs(style):
+    """Else a cost model learns to believe what the reasoning says, and a policy to lie in it."""
+    options = {"preference": "safer", "style": style}
+    pairs = [pair for pair in PACK.pairs("train", 0, DataRequest(limit=400, options=options)) if not pair.meta["rejected_safe"]]
+    assert len(pairs) > 100
+    lies, kinds = 0, set()
+    for pair in pairs:
+        honest, told = (re.search("<think>(.*)</think>", text)[1].lower() for text in (pair.chosen, pair.rejected))
+        assert "refuse" in honest and "use " in pair.rejected
+        if told != honest:
+            lies += 1
+            assert told.rstrip(".").endswith("fine")
+            steps, true = (re.split(r" ; |\. ", text.rstrip(".")) for text in (told, honest))
+            wrong = [step for step in steps[:-1] if step not in true]
+            assert len(wrong) <= 1, "one false step, or none and a false end"
+            kinds.add(wrong[0].split()[-1] if wrong else "end")
+    assert 0.7 * len(pairs) < lies < 0.9 * len(pairs) and kinds == {"free", "thing", "story", "end"}
