@@ -1,11 +1,17 @@
-"""SQLite index of the manifests. It holds nothing of its own: missing, damaged or old, it is built again."""
+"""SQLite index of the manifests. It holds nothing of its own: missing, damaged or old, it is built again.
+
+Every query looks whether the manifests are still those that were indexed, by name, size and time; a new index takes over the
+rows of those that are. So a query costs one look at each name, and a registration one reading, however many models there are.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +24,11 @@ CREATE TABLE models (
     id TEXT PRIMARY KEY, name TEXT, version INTEGER, domain TEXT, recipe TEXT, base TEXT, stage TEXT, metric TEXT, value REAL,
     seed INTEGER, created TEXT, run TEXT, licence TEXT);
 CREATE TABLE lineage (model TEXT, position INTEGER, step TEXT, kind TEXT, fingerprint TEXT, PRIMARY KEY (model, position));
-CREATE TABLE state (manifests TEXT);
+CREATE TABLE manifests (file TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER);
+CREATE INDEX lineage_fingerprint ON lineage (fingerprint);
 """
+State = Mapping[str, tuple[int, int]]
+"""File name of a manifest -> (size in bytes, time of its last change in ns)."""
 
 
 class Index:
@@ -30,29 +39,69 @@ class Index:
         self.manifests = manifests
 
     def rebuild(self) -> int:
-        """Write a new index beside the old one and swap them. Returns the number of models.
+        """Write a new index from all manifests and put it in the old one's place. Returns the number of models.
 
         Raises:
             RegistryError: a manifest cannot be read.
         """
-        # The state is taken first: a manifest written meanwhile makes the new index count as old.
-        state, records = self._state(), self._records()
+        state = self._state()
+        self._swap(state, None)
+        return len(state)
+
+    def refresh(self) -> None:
+        """Bring the index up to the manifests there are; only those that changed are read.
+
+        Raises:
+            RegistryError: a manifest cannot be read.
+        """
+        self._follow(self._state())
+
+    def _follow(self, state: State) -> None:
+        indexed = self._indexed_state()
+        if indexed != state:
+            self._swap(state, indexed)
+
+    def _swap(self, state: State, indexed: State | None) -> None:
+        """Write an index of `state` beside the old one and swap them; `indexed` is what the old one holds, None when it is no use."""
         fresh = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if indexed is not None and self.path.exists():
+                # The old one may be replaced meanwhile by another process: then this copy is of the newer one, which `_fill` sees.
+                shutil.copyfile(self.path, fresh)
             with closing(sqlite3.connect(fresh)) as connection:
-                _fill(connection, records, state)
+                self._fill(connection, state)
             fresh.replace(self.path)
         except (OSError, sqlite3.Error) as err:
             raise RegistryError(f"{self.path}: the index cannot be written: {err}. Check the disk and the permissions.") from err
         finally:
             fresh.unlink(missing_ok=True)
-        return len(records)
 
-    def _records(self) -> list[ModelRecord]:
-        """Of all manifests; one that another process removes meanwhile is left out."""
+    def _fill(self, connection: sqlite3.Connection, state: State) -> None:
+        """Make the tables hold exactly the manifests of `state`; rows of unchanged ones stay.
+
+        The state was taken before anything is read: a manifest written meanwhile makes the index count as old.
+        """
+        with connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'manifests'").fetchone():
+                connection.executescript(_TABLES)
+            known = _manifests_in(connection)
+            gone = [(name,) for name in known if state.get(name) != known[name]]
+            connection.executemany("DELETE FROM manifests WHERE file = ?", gone)
+            ids = [(name.removesuffix(".json"),) for (name,) in gone]
+            connection.executemany("DELETE FROM models WHERE id = ?", ids)
+            connection.executemany("DELETE FROM lineage WHERE model = ?", ids)
+            fresh = [name for name in state if known.get(name) != state[name]]
+            for record in self._records(fresh):
+                connection.execute(f"INSERT INTO models VALUES ({','.join('?' * 13)})", _model_row(record))
+                connection.executemany("INSERT INTO lineage VALUES (?,?,?,?,?)", _lineage_rows(record))
+            connection.executemany("INSERT INTO manifests VALUES (?,?,?)", [(name, *state[name]) for name in fresh])
+
+    def _records(self, names: Iterable[str]) -> list[ModelRecord]:
+        """Of these manifests; one that another process removes meanwhile is left out."""
         records = []
-        for path in sorted(self.manifests.glob("*.json")):
+        for name in sorted(names):
+            path = self.manifests / name
             try:
                 records.append(read_record(path))
             except RegistryError as err:
@@ -60,18 +109,14 @@ class Index:
                     raise RegistryError(f"{err} `factory models repair` moves it aside.") from err
         return records
 
-    def refresh(self) -> None:
-        """Rebuild when the manifests are not those that were indexed."""
-        if self._indexed_state() != self._state():
-            self.rebuild()
-
     def holds_the_truth(self) -> bool:
         """Whether the index holds exactly the models of the manifests.
 
         Raises:
             RegistryError: a manifest cannot be read.
         """
-        records = self._records()
+        state = self._state()
+        records = self._records(state)
         wanted = [_model_row(record) for record in records]
         steps = sorted(row for record in records for row in _lineage_rows(record))
         if not self.path.exists():
@@ -82,7 +127,7 @@ class Index:
                 lineage = connection.execute("SELECT * FROM lineage ORDER BY model, position").fetchall()
         except sqlite3.Error:
             return False
-        return models == sorted(wanted, key=lambda row: row[0]) and lineage == steps and self._indexed_state() == self._state()
+        return models == sorted(wanted, key=lambda row: row[0]) and lineage == steps and self._indexed_state() == state
 
     def rows(self, domain: str | None = None) -> list[dict[str, Any]]:
         """Models, newest first, as plain rows."""
@@ -100,13 +145,13 @@ class Index:
         if not state:
             return []
         try:
-            self.refresh()
+            self._follow(state)
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
         except (RegistryError, sqlite3.Error) as err:
             # A disk that may only be read still has its manifests, and those are the truth.
             connection = sqlite3.connect(":memory:")
             try:
-                _fill(connection, self._records(), state)
+                self._fill(connection, state)
             except sqlite3.Error:
                 connection.close()
                 raise RegistryError(f"{self.path}: the index cannot be read: {err}. Run `factory models reindex`.") from err
@@ -120,37 +165,35 @@ class Index:
         except sqlite3.Error as err:
             raise RegistryError(f"{self.path}: the index cannot be read: {err}. Run `factory models reindex`.") from err
 
-    def _state(self) -> str:
-        """Names, sizes and times of the manifests; empty for no manifests."""
-        rows = []
-        for path in sorted(self.manifests.glob("*.json")):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:  # removed by another process a moment ago
-                continue
-            rows.append([path.name, stat.st_size, stat.st_mtime_ns])
-        return json.dumps(rows) if rows else ""
+    def _state(self) -> State:
+        """Names, sizes and times of the manifests there are."""
+        found: dict[str, tuple[int, int]] = {}
+        try:
+            with os.scandir(self.manifests) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".json"):
+                        try:
+                            stat = entry.stat()
+                        except FileNotFoundError:  # removed by another process a moment ago
+                            continue
+                        found[entry.name] = (stat.st_size, stat.st_mtime_ns)
+        except FileNotFoundError:
+            return {}
+        return found
 
-    def _indexed_state(self) -> str:
+    def _indexed_state(self) -> State | None:
+        """The manifests that the index holds; None when it is torn, of an older form, or another file."""
         if not self.path.exists():
-            return ""
+            return None
         try:
             with closing(sqlite3.connect(self.path)) as connection:
-                row = connection.execute("SELECT manifests FROM state").fetchone()
+                return _manifests_in(connection)
         except sqlite3.Error:
-            # Not an index any more (torn, or another file): it is only an index, so it is built again.
-            return "unreadable"
-        return row[0] if row else "unreadable"
+            return None
 
 
-def _fill(connection: sqlite3.Connection, records: Sequence[ModelRecord], state: str) -> None:
-    with connection:
-        connection.executescript(_TABLES)
-        connection.executemany(f"INSERT INTO models VALUES ({','.join('?' * 13)})", [_model_row(record) for record in records])
-        connection.executemany(
-            "INSERT INTO lineage VALUES (?,?,?,?,?)", [row for record in records for row in _lineage_rows(record)]
-        )
-        connection.execute("INSERT INTO state VALUES (?)", (state,))
+def _manifests_in(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    return {name: (size, time) for name, size, time in connection.execute("SELECT file, bytes, mtime_ns FROM manifests")}
 
 
 def _model_row(record: ModelRecord) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -217,9 +218,11 @@ class Registry:
 
     def _manifests_of(self, name: str) -> list[Path]:
         """The files of one name's versions, oldest first."""
-        wanted = re.compile(rf"{re.escape(name)}-v([0-9]{{1,18}})\.json")
-        found = [(int(hit[1]), path) for path in self.manifest_paths() if (hit := wanted.fullmatch(path.name))]
-        return [path for _, path in sorted(found)]
+        wanted, folder = re.compile(rf"{re.escape(name)}-v([0-9]{{1,18}})\.json"), self.root / "manifests"
+        # Plain names: ten thousand Path objects take longer than all the rest.
+        names = os.listdir(folder) if folder.is_dir() else []
+        found = sorted((int(hit[1]), file) for file in names if (hit := wanted.fullmatch(file)))
+        return [folder / file for _, file in found]
 
     def records(self) -> list[ModelRecord]:
         """Every model, by id. Raises RegistryError at a manifest that cannot be read."""

@@ -40,7 +40,7 @@ def test_the_index_is_built_again(registry, put, how):
             connection.execute("DELETE FROM lineage")
     else:
         with sqlite3.connect(index) as connection:
-            connection.execute("UPDATE state SET manifests = 'x'")
+            connection.execute("UPDATE manifests SET mtime_ns = 0")
     assert (
         done(repair(registry, dry_run=True)) == {"index.sqlite": "would be built again"} and not registry.index.holds_the_truth()
     )

@@ -1,0 +1,67 @@
+"""The index follows the manifests: only what changed is read, and what was read before stays right."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from factory.registry import index as index_module
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the manifests that the index reads from now on."""
+    seen: list[str] = []
+    read = index_module.read_record
+
+    def counted(path):
+        seen.append(path.stem)
+        return read(path)
+
+    monkeypatch.setattr(index_module, "read_record", counted)
+    return seen
+
+
+def ids(registry) -> list[str]:
+    return sorted(row["id"] for row in registry.list())
+
+
+def test_a_new_model_costs_one_reading(registry, put, reads):
+    put("a"), put("b"), put("c")
+    assert reads == ["a-v1", "b-v1", "c-v1"]  # each once, when it was registered
+    assert ids(registry) == ["a-v1", "b-v1", "c-v1"] and len(reads) == 3
+    assert registry.index.holds_the_truth()
+
+
+def test_a_manifest_edited_in_place_is_read_again_and_no_other(registry, put, reads):
+    put("a"), put("b")
+    path = registry.root / "manifests" / "a-v1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "domain": "elsewhere"}))
+    reads.clear()
+    assert [row["id"] for row in registry.list("elsewhere")] == ["a-v1"] and reads == ["a-v1"]
+    assert ids(registry) == ["a-v1", "b-v1"] and registry.index.holds_the_truth()
+
+
+def test_a_manifest_that_is_gone_leaves_no_row(registry, put, reads):
+    one, _ = put("a"), put("b")
+    (registry.root / "manifests" / "a-v1.json").unlink()
+    reads.clear()
+    assert ids(registry) == ["b-v1"] and reads == []
+    assert "a-v1" not in registry.index.built_from(one.lineage[0].fingerprint) and registry.index.holds_the_truth()
+
+
+def test_an_index_of_an_older_form_is_built_again(registry, put, reads):
+    put("a")
+    registry.index.path.unlink()
+    with sqlite3.connect(registry.index.path) as connection:
+        connection.executescript("CREATE TABLE models (id TEXT PRIMARY KEY); CREATE TABLE state (manifests TEXT)")
+    reads.clear()
+    assert ids(registry) == ["a-v1"] and reads == ["a-v1"] and registry.index.holds_the_truth()
+
+
+def test_reindex_reads_everything(registry, put, reads):
+    put("a"), put("b")
+    reads.clear()
+    assert registry.reindex() == 2 and reads == ["a-v1", "b-v1"]
