@@ -1,10 +1,11 @@
-"""Several texts in one row of fixed length, each blind to the others.
+"""Several texts in one row, each blind to the others.
 
 A packed row restarts its position ids at every segment and comes without an attention mask. transformers reads that form
-as block-diagonal causal attention (`find_packed_sequence_indices`; the same batches run with sdpa, eager and flash attention).
+as block-diagonal causal attention (`find_packed_sequence_indices`; the same batches run with sdpa, eager and flash attention);
+`stages/models/segments.py` attends it segment by segment.
 A segment's first token is masked out of the loss, because nothing may predict it from the segment before.
 
-Shape letters: B = rows, T = tokens.
+Shape letters: T = tokens.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from factory.errors import DataError
 
 if TYPE_CHECKING:
-    from factory.stages.models.codec import Encoded
+    from factory.stages.models.codec import Codec, Encoded
 
 
 def cut(encoded: Encoded, max_length: int) -> Encoded:
@@ -75,33 +77,27 @@ def pack(encoded: Sequence[Encoded], pack_length: int) -> list[list[Encoded]]:
     return [[segments[i] for i in row] for row in first_fit([len(s.ids) for s in segments], pack_length)]
 
 
-def collate_packed(
-    rows: Sequence[Sequence[Encoded]], *, pad_id: int, is_vl: bool = False, device: Any = None
-) -> dict[str, Tensor]:
-    """Batch of packed rows: `input_ids`, `position_ids`, `loss_mask`, each [B, T] int64, T = the longest row.
+def collate_packed(rows: Sequence[Sequence[Encoded]], codec: Codec, device: Any = None) -> dict[str, Tensor]:
+    """All segments of all rows end to end, without any padding: `input_ids`, `loss_mask`, `position_ids`, each [1, T] int64.
 
-    For a vision-language model `position_ids` is [4, B, T] (text, time, height, width), all four equal, as text has it.
+    For a vision-language model `position_ids` is [4, 1, T] (text, time, height, width), and the images of the segments follow
+    each other in `pixel_values` and `image_grid_thw`.
 
     No `attention_mask`: its absence together with restarting positions is what tells the model of the segments.
-    The padding at the end is one more segment, with loss_mask 0.
     """
-    num_columns = max(sum(len(segment.ids) for segment in row) for row in rows)
-    input_ids = torch.full((len(rows), num_columns), pad_id, dtype=torch.long)
-    position_ids = torch.zeros((len(rows), num_columns), dtype=torch.long)
-    loss_mask = torch.zeros((len(rows), num_columns), dtype=torch.long)
-    for b, row in enumerate(rows):
-        start = 0
-        for segment in row:
-            end = start + len(segment.ids)
-            input_ids[b, start:end] = torch.tensor(segment.ids)
-            position_ids[b, start:end] = torch.arange(end - start)
-            loss_mask[b, start + 1 : end] = torch.tensor(segment.loss_mask[1:], dtype=torch.long)
-            start = end
-        position_ids[b, start:] = torch.arange(num_columns - start)
-    if is_vl:
-        position_ids = position_ids.expand(4, -1, -1).contiguous()
-    batch = {"input_ids": input_ids, "position_ids": position_ids, "loss_mask": loss_mask}
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    segments = [segment for row in rows for segment in row]
+    ids = np.concatenate([np.asarray(segment.ids, dtype=np.int64) for segment in segments])
+    # Nothing may predict a segment's first token from the segment before.
+    learned = np.concatenate([np.asarray([0, *segment.loss_mask[1:]], dtype=np.int64) for segment in segments])
+    positions = np.concatenate([codec.positions(segment) for segment in segments], axis=1)
+    batch = {"input_ids": ids[None], "loss_mask": learned[None], "position_ids": positions[:1]}
+    if codec.modality == "vl":
+        batch |= {"position_ids": positions[:, None], "mm_token_type_ids": (ids == codec.image_id).astype(np.int64)[None]}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
+    if any(segment.pixels is not None for segment in segments):
+        tensors["pixel_values"] = torch.cat([segment.pixels for segment in segments if segment.pixels is not None])
+        tensors["image_grid_thw"] = torch.cat([segment.grid for segment in segments if segment.grid is not None])
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def packed_share(rows: Sequence[Sequence[Encoded]], pack_length: int) -> float:

@@ -149,8 +149,7 @@ class Codec:
             length = len(row.ids)
             span = slice(longest - length, longest) if left else slice(0, length)
             ids[index, span], real[index, span], learned[index, span] = row.ids, 1, row.loss_mask
-            positions[0, index, span] = np.arange(length)
-            positions[1:, index, span] = mrope_positions(length, self._spans(row))
+            positions[:, index, span] = self.positions(row)
         batch = {"input_ids": ids, "attention_mask": real, "loss_mask": learned, "position_ids": positions[0]}
         if self.modality == "vl":
             batch |= {"position_ids": positions, "mm_token_type_ids": (ids == self.image_id) & (real == 1)}
@@ -159,6 +158,10 @@ class Codec:
             tensors["pixel_values"] = torch.cat([row.pixels for row in rows if row.pixels is not None])
             tensors["image_grid_thw"] = torch.cat([row.grid for row in rows if row.grid is not None])
         return {key: value.to(device) for key, value in tensors.items()} if device is not None else tensors
+
+    def positions(self, row: Encoded) -> np.ndarray:
+        """[4, T] int64: place in the row, then time, height and width as a vision-language model counts them."""
+        return np.vstack([np.arange(len(row.ids)), mrope_positions(len(row.ids), self._spans(row))])
 
     def _spans(self, row: Encoded) -> tuple[Span, ...]:
         if row.grid is None:

@@ -136,7 +136,7 @@ def memory_bytes(
         precision: `fp32` or `bf16`, the format of frozen weights and activations. What learns is kept in fp32, with its
             gradients and Adam moments (stages/learner.py).
         rows, tokens_per_row: of one micro-batch.
-        zero_stage: DeepSpeed stage; 1 shares the moments over the processes, 2 also the gradients, 3 also the weights.
+        zero_stage: DeepSpeed stage (FSDP2 counts as 3); 1 shares the moments over the processes, 2 also the gradients, 3 also the weights.
         training: False leaves out gradients, moments and kept activations.
 
     An estimate within a factor of two for planning, not a guarantee. Activations: 17 hidden-sized values per token and layer
@@ -167,5 +167,5 @@ def memory_bytes(
         f"+ logits 3 x {tokens:,} x {facts.vocab_size:,} x 4 B"
     )
     if zero_stage >= 1 and share > 1:
-        text += f" (ZeRO-{zero_stage} shares over {share} processes)"
+        text += f" (split over {share} processes as ZeRO {zero_stage} does)"
     return weights + gradients + moments + activations + logits, text

@@ -1,5 +1,7 @@
 """Log-probabilities of given tokens: the one forward pass that training, reference models and probes share.
 
+A model whose output embedding is a plain matrix never makes whole logits: see `head.py`.
+
 Shape letters: B = rows, T = tokens, K = learned tokens of the batch, V = vocabulary.
 """
 
@@ -9,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from factory.stages.models.head import answering, plain_head
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "mm_token_type_ids", "pixel_values", "image_grid_thw")
 
@@ -36,17 +40,29 @@ def token_logprobs(
     learned = batch["loss_mask"].bool()
     predicting = torch.zeros_like(learned)
     predicting[:, :-1] = learned[:, 1:]
-    logits_KV = model(**model_inputs(batch), use_cache=False, logits_to_keep=predicting).logits.float()
+    targets_K = batch["input_ids"][:, 1:][learned[:, 1:]]
+    asked = {**model_inputs(batch), "use_cache": False, "logits_to_keep": predicting}
+    head = plain_head(model)
+    if head is None:
+        logp_K, entropy_K = logits_logprobs(model(**asked).logits, targets_K, temperature, with_entropy=with_entropy)
+    else:
+        with answering(head, targets_K, temperature=temperature):
+            logp_K, entropy_K = model(**asked).logits.float().unbind(-1)
+    rows, columns = predicting.nonzero(as_tuple=True)
+    entropy = _spread(entropy_K, rows, columns, learned) if with_entropy else None
+    return _spread(logp_K, rows, columns, learned), entropy
+
+
+def logits_logprobs(
+    logits_KV: Tensor, targets_K: Tensor, temperature: float, *, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The same from whole logits: (logp [K], entropy [K] or None), float32. What `head.py` must equal."""
+    logits_KV = logits_KV.float()
     if temperature != 1.0:
         logits_KV = logits_KV / temperature
-    targets_K = batch["input_ids"][:, 1:][learned[:, 1:]]
     log_norm_K = logits_KV.logsumexp(dim=-1)
     logp_K = logits_KV.gather(-1, targets_K[:, None]).squeeze(-1) - log_norm_K
-    rows, columns = predicting.nonzero(as_tuple=True)
-    entropy = None
-    if with_entropy:
-        entropy = _spread(log_norm_K - (logits_KV.softmax(dim=-1) * logits_KV).sum(dim=-1), rows, columns, learned)
-    return _spread(logp_K, rows, columns, learned), entropy
+    return logp_K, log_norm_K - (logits_KV.softmax(dim=-1) * logits_KV).sum(dim=-1) if with_entropy else None
 
 
 def _spread(values_K: Tensor, rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from factory.errors import ModelError
 from factory.stages.models.loaded import LoadedModel
@@ -20,8 +22,10 @@ SIDECARS = (
 """Files that travel with the weights unchanged."""
 
 
-def save(loaded: LoadedModel, out_dir: Path) -> Path:
+def save(loaded: LoadedModel, out_dir: Path, *, weights: Mapping[str, Any] | None = None) -> Path:
     """Write `loaded` to `out_dir`: full weights, or the adapter with its `adapter_chain.json`.
+
+    `weights`: the state dict to write where the model's own is split over processes.
 
     Not atomic: write under a temporary name and rename.
     Raises ModelError when the disk refuses, or the model has experts.
@@ -33,7 +37,9 @@ def save(loaded: LoadedModel, out_dir: Path) -> Path:
         )
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        extra = {"save_embedding_layers": False} if loaded.adapter else {}
+        extra: dict[str, Any] = {"save_embedding_layers": False} if loaded.adapter else {}
+        if weights is not None:
+            extra["state_dict"] = dict(weights)
         loaded.model.save_pretrained(str(out_dir), **extra)
         copy_sidecars(loaded.source, out_dir)
         if loaded.adapter:

@@ -16,6 +16,7 @@ from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflicts import check, check_parts
 from factory.stages.rl.engines import make_engine
 from factory.stages.rl.loop import RlLoop
+from factory.stages.rl.one_step_off import OneStepOff
 from factory.stages.rl.pool import PromptPool
 from factory.stages.rl.presets import Chosen, resolve
 from factory.stages.rl.prompts import TrainingPrompts, training_prompts
@@ -43,6 +44,7 @@ def assembled(config: RlConfig, ctx: RunContext) -> Iterator[RlLoop]:
     total = config.num_steps * config.updates_per_rollout * config.minibatches
     learner = Learner.from_context(loaded, config.optim, total, ctx)
     engine = make_engine(config.engine, learner, prompts_per_generation=config.prompts_per_generation, config=config, ctx=ctx)
+    engine = OneStepOff(engine, learner, config.num_steps) if config.one_step_off else engine
     sampling = Sampling(config.group_size, config.max_new_tokens, config.temperature, config.top_p, config.top_k)
     try:
         with scoring_pool(ctx.domain, with_stage_paths(ctx.build, ctx.inputs), mixture, workdir=ctx.workdir) as pool:

@@ -73,16 +73,21 @@ class Collector:
             self._prompts[sample.id] = encoded
         return self._prompts[sample.id]
 
-    def roll_out(self, ctx: StepContext, samples: Sequence[Sample], round_number: int) -> list[Group]:
-        """The scored groups of `samples`, in order, on every process."""
-        form = self.chosen.one("format")
-        rendered = [form.render(sample) for sample in samples]
+    def ask_for(self, ctx: StepContext, rendered: Sequence[Sample], round_number: int) -> tuple[list[Request], Sampling, int]:
+        """What the engine is asked for this process's share of the rendered samples: requests, sampling, seed."""
         mine = share_of(list(enumerate(rendered)), self.learner.rank, self.learner.world_size)
         requests = [Request(place, sample, self.prompt(sample), of=len(rendered)) for place, sample in mine]
         sampling = Sampling(
             ctx.group_size, ctx.max_new_tokens, self.sampling.temperature, self.sampling.top_p, self.sampling.top_k
         )
-        seed = seed_of(self.seed, "rollouts", ctx.step, round_number, 0)
+        return requests, sampling, seed_of(self.seed, "rollouts", ctx.step, round_number, 0)
+
+    def roll_out(self, ctx: StepContext, samples: Sequence[Sample], round_number: int) -> list[Group]:
+        """The scored groups of `samples`, in order, on every process."""
+        form = self.chosen.one("format")
+        rendered = [form.render(sample) for sample in samples]
+        mine = share_of(list(enumerate(rendered)), self.learner.rank, self.learner.world_size)
+        requests, sampling, seed = self.ask_for(ctx, rendered, round_number)
         rollouts = self._read(self.engine.generate(requests, sampling, seed=seed))
         rollouts = self._hooked(ctx, "before_reward", dict(mine), rollouts)
         rollouts = self._verified(rollouts, dict(mine))

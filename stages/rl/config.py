@@ -47,6 +47,9 @@ class RlConfig(TrainStageConfig):
     """Who generates: `transformers`, `vllm` (a server in its own environment; settings: `launch.vllm`), `recorded:FILE.jsonl` (a fixed set of rollouts, for tests), or an installed engine's `NAME[:ARGUMENT]`."""
     prompts_per_generation: int = 0
     """Prompts decoded together on one process; 0 means all of the process's share."""
+    one_step_off: bool = False
+    """Write the next step's rollouts while this step trains: every rollout is then one step older than the weights it trains.
+    Saves time with `engine=vllm`; see stages/rl/one_step_off.py."""
     updates_per_rollout: int = 1
     """Passes over the rollouts of a step."""
     minibatches: int = 1

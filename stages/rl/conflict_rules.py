@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from factory.stages.deepspeed_config import split_as
 from factory.stages.rl.prompts import LESSONS, stage_read
 from factory.stages.rl.rule import Case, Rule
 
@@ -15,6 +16,8 @@ _GROUP_ADVANTAGES = (*_GROUP_BASELINES, "advantage.reinforce_pp_baseline")
 
 def _idle_clip(case: Case) -> bool:
     one_update = case.config.updates_per_rollout * case.config.minibatches == 1
+    if case.config.one_step_off and "sampler_logprobs" not in case.chosen.needs():
+        return False  # the ratio starts from the weights of a step ago
     return one_update and case.has(*_CLIPS) and not any(case.chosen.many("inject")) and not case.has("resample.ssr")
 
 
@@ -33,8 +36,9 @@ SETTING_RULES: tuple[Rule, ...] = (
     ),
     Rule("top_p_range", True, lambda c: not 0 < c.config.top_p <= 1, "top_p must be above 0 and at most 1."),
     Rule(
-        "sharded_generation", True, lambda c: c.launch.get("zero_stage", -1) == 3 and c.config.engine == "transformers",
-        "launch.zero_stage=3 splits the weights over processes, so engine=transformers cannot generate. Set launch.zero_stage=2.",
+        "sharded_generation", True, lambda c: split_as(c.launch) == 3 and c.config.engine == "transformers",
+        "launch.zero_stage=3 and launch.fsdp split the weights over processes, so engine=transformers cannot generate. "
+        "Set launch.zero_stage=2 and fsdp=false, or engine=vllm.",
     ),
     Rule(
         "cut_sampling", False, lambda c: c.config.top_p < 1 or c.config.top_k > 0,
@@ -268,8 +272,9 @@ PIECE_RULES: tuple[Rule, ...] = (
         "reference=ema: no piece asks for a reference, so none is kept.",
     ),
     Rule(
-        "sharded_ema", True, lambda c: c.has("reference.ema") and c.launch.get("zero_stage", -1) == 3,
-        "launch.zero_stage=3 splits the weights over processes, so reference=ema cannot average them. Set launch.zero_stage=2.",
+        "sharded_ema", True, lambda c: c.has("reference.ema") and split_as(c.launch) == 3,
+        "launch.zero_stage=3 and launch.fsdp split the weights over processes, so reference=ema cannot average them. "
+        "Set launch.zero_stage=2 and fsdp=false.",
     ),
     Rule(
         "vote_and_labels", True, lambda c: c.has("group_reward.vote", "hook.srpo_accuracy") and c.has(*_PART_MIXERS),

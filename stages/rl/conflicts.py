@@ -9,10 +9,11 @@ from factory.errors import ConfigError
 from factory.rewards.mixture import Mixture
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.conflict_rules import PIECE_RULES, SETTING_RULES
+from factory.stages.rl.one_step_off_rules import OFF_RULES
 from factory.stages.rl.presets import Chosen
 from factory.stages.rl.rule import Case, Rule
 
-RULES: tuple[Rule, ...] = SETTING_RULES + PIECE_RULES
+RULES: tuple[Rule, ...] = SETTING_RULES + PIECE_RULES + OFF_RULES
 
 
 def check(name: str, config: RlConfig, chosen: Chosen, launch: Mapping[str, Any], *, is_moe: bool = False) -> tuple[str, ...]:

@@ -6,7 +6,8 @@
     -> what sampler, buffers and reference learn from it -> figures, checkpoint
 
 Old log-probs are the sampler's own when the engine generated with the weights that are now trained (checked against the
-learner's on the first step); rollouts of older weights get theirs computed again. Stored and foreign rollouts keep theirs.
+learner's on the first step); rollouts of older weights get theirs computed again. Stored and foreign rollouts keep theirs, and so
+do those that `one_step_off` wrote a step ago.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from factory.contracts import RunContext, Sample
-from factory.stages.batches import micro_batches, share_of
+from factory.stages.batches import longest_first, share_of
 from factory.stages.learner import Learner
 from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
@@ -28,6 +30,8 @@ from factory.stages.rl.context import StepContext
 from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.logprobs import check_sampler, completion_logprobs
 from factory.stages.rl.objective import PolicyObjective, Row, make_batch
+from factory.stages.rl.one_step_off import OneStepOff, Order, staleness
+from factory.stages.rl.padding import cut
 from factory.stages.rl.pieces.supply import Collected, collect
 from factory.stages.rl.pool import PromptPool
 from factory.stages.rl.presets import Chosen
@@ -65,6 +69,8 @@ class RlLoop:
             pieces["reference"] = self.collector.reference
         if self.collector.watch is not None:
             pieces["watch"] = self.collector.watch
+        if isinstance(self.collector.engine, OneStepOff):
+            pieces["next_rollouts"] = self.collector.engine
         first = self.learner.resume(pieces) // self.updates_per_step
         if first == 0:
             self.rollout_log.begin()
@@ -72,7 +78,7 @@ class RlLoop:
         for step in range(first, self.config.num_steps):
             collected, figures = self.step(step)
             done = (step + 1) * self.updates_per_step
-            self.rollout_log.add(done, collected.drawn)
+            self.rollout_log.add(done, collected.drawn, version=step * self.updates_per_step)
             if self.learner.is_main:
                 self.ctx.log(step=done, total=self.learner.total_steps, **figures)
             why = self._why_end(collected)
@@ -100,15 +106,24 @@ class RlLoop:
         self.collector.begin_step()
         version = step * self.updates_per_step
         engine = self.collector.engine
-        engine.sync(WeightSource(version, self.learner.model, self.learner.loaded.adapter))
+        weights = WeightSource(version, self.learner.model, self.learner.loaded.adapter)
+        if isinstance(engine, OneStepOff):
+            landed = engine.begin(step, weights, self._ask_ahead)
+            ctx.metrics |= {**landed.figures, "time_waited_s": time.monotonic() - start_s}
+        else:
+            engine.sync(weights)
+            landed = None
         if hasattr(engine, "figures"):
             ctx.metrics |= engine.figures()
         collected = collect(
-            self.chosen.one("supply"), self.config.prompts_per_step, lambda num: self._draw(ctx, num),
+            self.chosen.one("supply"), self.config.prompts_per_step,
+            lambda num: self._draw(ctx, num) if landed is None else [self.prompts.samples[place] for place in landed.prompts],
             lambda samples, round_number: self.collector.roll_out(ctx, samples, round_number),
         )  # fmt: skip
         groups = self.credit(ctx, collected.kept)
         figures = rollout_figures(collected, groups) | task_figures(collected.drawn, self.prompts.num_tasks)
+        if landed is not None:
+            figures |= staleness(collected.drawn, version)
         rollouts_s = time.monotonic()
         rows = self._rows(groups)
         notes = self._complete_logprobs(rows, version)
@@ -125,12 +140,7 @@ class RlLoop:
 
     def context(self, step: int) -> StepContext:
         """The step as pieces see it, with the limits and coefficients that hold at it."""
-        ctx = StepContext(
-            step, self.config.num_steps, self.ctx.seed, self.config.max_new_tokens, self.config.group_size,
-            temperature=self.config.temperature, services=self.services, aggregator=self.chosen.one("aggregator").key, mixture=self.collector.mixture,
-        )  # fmt: skip
-        for clock in self.chosen.many("clock"):
-            ctx.max_new_tokens, ctx.group_size = clock.limits(ctx)
+        ctx = self._limited(step)
         kl = self.chosen.one("kl")
         if kl is not None:
             ctx.kl_coef = self.chosen.one("kl_schedule").coef(ctx, kl.coef)
@@ -139,6 +149,24 @@ class RlLoop:
             if hasattr(piece, "masked_view"):
                 self.services.mask_view = partial(piece.masked_view, ctx, self.learner.loaded.codec)
         return ctx
+
+    def _limited(self, step: int) -> StepContext:
+        """What a step's draw needs of its context: limits, no coefficients."""
+        ctx = StepContext(
+            step, self.config.num_steps, self.ctx.seed, self.config.max_new_tokens, self.config.group_size,
+            temperature=self.config.temperature, services=self.services, aggregator=self.chosen.one("aggregator").key, mixture=self.collector.mixture,
+        )  # fmt: skip
+        for clock in self.chosen.many("clock"):
+            ctx.max_new_tokens, ctx.group_size = clock.limits(ctx)
+        return ctx
+
+    def _ask_ahead(self, step: int) -> Order:
+        """The first draw of a step that has not begun, as the engine is asked for it."""
+        ctx = self._limited(step)
+        samples = self._draw(ctx, self.chosen.one("supply").first_draw(self.config.prompts_per_step))
+        places = [place for sample in samples if (place := self.prompts.place_of(sample.id)) is not None]
+        rendered = [self.chosen.one("format").render(sample) for sample in samples]
+        return Order(step, places, ctx.metrics, *self.collector.ask_for(ctx, rendered, 0))
 
     def credit(self, ctx: StepContext, groups: list[Group]) -> list[Group]:
         """From scored groups to the rollouts that train, with their advantages and weights. The same on every process."""
@@ -188,8 +216,8 @@ class RlLoop:
         return [row for kind in kinds for row in self._share(kind)]
 
     def _share(self, live: list[tuple[Sample, Rollout]]) -> list[Row]:
-        # Longest first, dealt out in turn: equal work for every process, little padding in its micro-batches.
-        live = sorted(live, key=lambda pair: -len(pair[1].ids))
+        # Equal work for every process, little padding in its micro-batches.
+        live = longest_first(live, self.learner.world_size, lambda pair: len(pair[1].ids))
         mine = share_of(live, self.learner.rank, self.learner.world_size)
         rows = [Row(self.collector.prompt(sample), rollout, sample_id=sample.id) for sample, rollout in mine]
         if len(rows) < -(-len(live) // self.learner.world_size):
@@ -202,7 +230,8 @@ class RlLoop:
         """Whatever the pieces declared and the rollouts do not carry yet."""
         temperature, notes = self.config.temperature, {}
         fresh = [row for row in rows if row.rollout.kind == FRESH]
-        stale = [row for row in fresh if row.rollout.version != version]
+        is_behind = self.config.one_step_off
+        stale = [row for row in fresh if row.rollout.version != version and not is_behind]
         # All processes decide alike: forwards of a sharded model must match.
         num_stale = sum(self.learner.gather(len(stale)))
         if num_stale:
@@ -211,7 +240,7 @@ class RlLoop:
                 if row.rollout.kind == FRESH:
                     row.rollout.logprobs = logprobs
             notes["stale_rollouts"] = float(num_stale)
-        elif rows and not self._has_checked:
+        elif rows and not self._has_checked and not (is_behind and version):
             precision = self.ctx.build.get("precision", "fp32")
             notes["sampler_gap"] = check_sampler(fresh, self.learner, temperature=temperature, precision=str(precision))
             self._has_checked = True
@@ -253,9 +282,11 @@ class RlLoop:
                 continue
             mine = [rows[i] for i in chosen]
             self._flag(mine, is_first=pass_number == 0 and part == 0)
+            # All processes cut alike, by the longest row at each place: forwards of a sharded model must match.
+            longest = [max(those) for those in zip_longest(*self.learner.gather([row.length for row in mine]), fillvalue=0)]
             batches = [
-                make_batch(few, self.learner.loaded.codec, self.learner.device)
-                for few in micro_batches(mine, self.learner.optim.micro_batch_size)
+                make_batch([mine[i] for i in few], self.learner.loaded.codec, self.learner.device)
+                for few in cut(longest[: len(mine)], self.learner.optim.micro_batch_size)
             ]
             allows = (lambda norm: all(rule.allows(norm) for rule in rules)) if rules else None
             updates.append(self.learner.step(batches, objective, allows=allows))
@@ -273,7 +304,7 @@ class RlLoop:
         if not flaggers:
             return
         temperature = self.config.temperature
-        if is_first and all(self.learner.gather(all(row.rollout.kind == FRESH for row in rows))):
+        if is_first and not self.config.one_step_off and all(self.learner.gather(all(row.rollout.kind == FRESH for row in rows))):
             now = [row.rollout.logprobs for row in rows]
         else:
             now = completion_logprobs(rows, self.learner.model, self.learner, temperature=temperature)

@@ -106,7 +106,6 @@ class PolicyObjective:
         self._ctx, self._temperature, self._kl_coef = ctx, temperature, kl_coef
         self._loss, self._aggregate, self._kl = chosen.one("loss"), chosen.one("aggregator"), chosen.one("kl")
         self._auxiliary = chosen.many("auxiliary")
-        self._wants_entropy = "entropy" in chosen.needs()
         self._wants_view = any(getattr(term, "recompute", False) for term in self._auxiliary)
 
     def counts(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
@@ -115,11 +114,11 @@ class PolicyObjective:
         return {**counts(batch["policy_mask"]), **own}
 
     def loss(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> tuple[Tensor, Mapping[str, float]]:
-        """This micro-batch's share of the loss; sums over its trained tokens of clip hits and KL."""
+        """This micro-batch's share of the loss; sums over its trained tokens of entropy, clip hits and KL."""
         tokens = self.tokens(model, batch, totals)
         surrogate = self._loss(tokens)
         per_token = surrogate.loss * tokens.weights
-        sums: dict[str, float] = {}
+        sums = {"entropy_sum": float((tokens.entropy * tokens.mask).detach().sum())}
         for name in ("clipped_low", "clipped_high"):
             hits = getattr(surrogate, name)
             if hits is not None:
@@ -138,7 +137,7 @@ class PolicyObjective:
 
     def tokens(self, model: nn.Module, batch: Mapping[str, Any], totals: Mapping[str, float]) -> TokenBatch:
         """Run the model on a micro-batch and line everything up for the pieces."""
-        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=self._wants_entropy)
+        logp, entropy = token_logprobs(model, dict(batch), temperature=self._temperature, with_entropy=True)
         masked = batch["masked_logprobs"]
         if self._wants_view and "masked_pixel_values" in batch:
             view = {**batch, "pixel_values": batch["masked_pixel_values"]}

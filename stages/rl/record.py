@@ -19,6 +19,7 @@ from factory.stages.rl.rollouts import FRESH, Group, Rollout
 from factory.stages.rl.task_figures import task_counts
 
 FILE_NAME = "rollouts.jsonl"
+_BLOCK = 2**20
 KEPT_GROUPS, KEPT_ROLLOUTS, KEPT_CHARACTERS = 4, 2, 2000
 """Per step: so many groups, so many rollouts of each, so much of each text. Bounds the file to num_steps x 8 rows."""
 
@@ -77,16 +78,20 @@ def _mean_kl(rollouts: Sequence[Rollout]) -> float | None:
 
 
 def update_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Figures of the step's optimiser steps: loss and gradient norm averaged, token counts summed, shares over tokens."""
+    """Figures of the step's optimiser steps: loss and gradient norm averaged, token counts summed, shares over tokens.
+
+    `update_entropy`: of the policy over the trained tokens as each update met it, nats (`entropy` is the sampler's, of all rollouts).
+    """
     if not updates:
         return {"tokens": 0.0, "updates": 0.0}
     tokens = sum(update["tokens"] for update in updates)
     good = [update for update in updates if "bad_steps" not in update]
-    names = ("clipped_low", "clipped_high", "kl_sum")
+    names = ("clipped_low", "clipped_high", "kl_sum", "entropy_sum")
     share = {name: sum(update.get(name, 0.0) for update in updates) / max(tokens, 1.0) for name in names}
     found = {
         **({key: sum(u[key] for u in good) / len(good) for key in ("loss", "grad_norm")} if good else {}),
         "lr": updates[-1]["lr"], "tokens": tokens, "updates": float(len(updates)),
+        "update_entropy": share["entropy_sum"],
         "clip_share": share["clipped_low"] + share["clipped_high"],
         "clip_share_low": share["clipped_low"], "clip_share_high": share["clipped_high"],
         **{name: sum(u.get(name, 0.0) for u in updates) / max(tokens, 1.0) for name in sorted(updates[0]) if name.startswith("auxiliary/")},
@@ -112,14 +117,14 @@ class RolloutLog:
             self._path.write_bytes(b"")
             self._tasks.write_bytes(b"")
 
-    def add(self, step: int, groups: Sequence[Group]) -> None:
-        """Write the first rollouts of the first groups (main process only)."""
+    def add(self, step: int, groups: Sequence[Group], *, version: int) -> None:
+        """Write the first rollouts of the first groups (main process only). `version`: updates that the trained weights had seen."""
         if not self._is_main:
             return
         with self._path.open("a", encoding="utf-8") as file:
             for group in groups[:KEPT_GROUPS]:
                 for rollout in group.rollouts[:KEPT_ROLLOUTS]:
-                    file.write(json.dumps(_as_json(step, group, rollout)) + "\n")
+                    file.write(json.dumps(_as_json(step, version, group, rollout)) + "\n")
         with self._tasks.open("a", encoding="utf-8") as file:
             rows = {task: count.row() for task, count in task_counts(groups).items()}
             file.write(json.dumps({"step": step, "tasks": rows}) + "\n")
@@ -128,8 +133,8 @@ class RolloutLog:
         """Bytes written so far, and their hash."""
         state: dict[str, Any] = {}
         for name, path in (("", self._path), ("tasks_", self._tasks)):
-            content = path.read_bytes() if self._is_main and path.exists() else b""
-            state |= {f"{name}bytes": len(content), f"{name}sha256": hashlib.sha256(content).hexdigest()}
+            num_bytes, digest = _head_of(path if self._is_main else None)
+            state |= {f"{name}bytes": num_bytes, f"{name}sha256": digest}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -137,23 +142,34 @@ class RolloutLog:
         for name, path in (("", self._path), ("tasks_", self._tasks)):
             if not self._is_main:
                 continue
-            content = path.read_bytes()[: state[f"{name}bytes"]] if path.exists() else b""
-            if hashlib.sha256(content).hexdigest() != state[f"{name}sha256"]:
+            num_bytes, digest = _head_of(path, state[f"{name}bytes"])
+            if digest != state[f"{name}sha256"]:
                 raise TrainingError(
                     f"{path}: is not what was written up to the checkpoint. "
                     f"Delete {path.parent / 'checkpoints'} to train the stage from its start."
                 )
             if path.exists():
-                os.truncate(path, len(content))
+                os.truncate(path, num_bytes)
 
 
-def _as_json(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:
+def _head_of(path: Path | None, limit: int | None = None) -> tuple[int, str]:
+    """(bytes, sha256) of a file's first `limit` bytes, read block by block: a long run's log is larger than its memory. (0, of nothing) without one."""
+    digest, num_bytes = hashlib.sha256(), 0
+    if path is not None and path.exists():
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK if limit is None else min(_BLOCK, limit - num_bytes)):
+                digest.update(block)
+                num_bytes += len(block)
+    return num_bytes, digest.hexdigest()
+
+
+def _as_json(step: int, version: int, group: Group, rollout: Rollout) -> dict[str, Any]:
     reward = rollout.reward
     return {
         "step": step, "sample": group.sample.id, "task": group.sample.task, "prompt": group.sample.text()[:KEPT_CHARACTERS],
         "completion": rollout.text[:KEPT_CHARACTERS],
         "value": rollout.value, "shaping": math.fsum(rollout.shaping.values()), "kind": rollout.kind, "advantage": rollout.advantage,
-        "tokens": len(rollout.ids), "finished": rollout.finished, "masked": rollout.is_masked, "version": rollout.version,
+        "tokens": len(rollout.ids), "finished": rollout.finished, "masked": rollout.is_masked, "version": rollout.version, "staleness": version - rollout.version if rollout.kind == FRESH else None,
         "parts": dict(reward.parts) if reward else {}, "statuses": dict(reward.statuses) if reward else {},
         "reasons": dict(reward.reasons) if reward else {},
     }  # fmt: skip

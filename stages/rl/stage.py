@@ -12,6 +12,7 @@ from factory.errors import ConfigError, FactoryError
 from factory.plugins import ENGINE_GROUP, load_plugin, plugin_names
 from factory.rewards.judges.settings import build_mixture
 from factory.rewards.watch import read_settings
+from factory.stages.deepspeed_config import split_as
 from factory.stages.lesson_files import check_source
 from factory.stages.models.facts import memory_bytes
 from factory.stages.only import check_only
@@ -91,7 +92,7 @@ class RlStage:
         memory, formula = memory_bytes(
             facts, precision=precision, rows=min(config.optim.micro_batch_size or share, share),
             tokens_per_row=prompt_tokens + config.max_new_tokens, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=int(launch.get("zero_stage", -1)),
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
             processes=processes,
         )  # fmt: skip
         copies = chosen.copies_of_weights() if config.adapter.kind.value == "none" else 0.0

@@ -43,7 +43,7 @@ class TokenBatch:
     has_view: Tensor | None = None
     """[B, 1] 1.0 for rollouts with log-probs of a masked image."""
     entropy: Tensor | None = None
-    """[B, T] entropy of the policy at each position, with gradient, when a piece needs it."""
+    """[B, T] entropy of the policy at each trained position, nats, with gradient."""
 
     def of_kind(self, *kinds: str) -> Tensor:
         """[B, 1] 1.0 for rollouts of these kinds."""

@@ -74,6 +74,13 @@ CASES = [
     ({"preset": "observe_format", "pieces": {"reward": "caption"}}, "caption_reward_without_caption"),
     ({"preset": "grpo", "pieces": {"reward": "satori"}}, "satori_without_format"),
     ({"preset": "grpo", "pieces": {"auxiliary": "sft_selected"}}, "edited_without_sft"),
+    ({"one_step_off": True, "preset": "dapo"}, "off_refills"),
+    ({"one_step_off": True, "pieces": {"sampler": "mix"}}, "off_sampler"),
+    ({"one_step_off": True, "preset": "exgrpo"}, "off_reserve"),
+    ({"one_step_off": True, "preset": "grpo", "pieces": {"hook": "force_answer"}}, "off_hooks"),
+    ({"one_step_off": True, "preset": "rloo", "pieces": {"token_weight": {"tis": None}}}, "off_uncorrected"),
+    ({"one_step_off": True}, "off_serial"),
+    ({"one_step_off": True, "engine": "vllm"}, "off_awake"),
 ]
 
 RULES_BY_NAME = {rule.name: rule for rule in RULES}
@@ -103,6 +110,13 @@ def test_a_rule_fires_on_its_case(changes, rule):
             check("rl", config, chosen, launch_of(rule))
     else:
         assert RULES_BY_NAME[rule].message in check("rl", config, chosen, launch_of(rule), is_moe=is_moe)
+
+
+@pytest.mark.parametrize("launch", [{"zero_stage": 3}, {"fsdp": True}])
+def test_weights_that_are_split_cannot_generate_in_the_trainer(launch):
+    with pytest.raises(ConfigError, match="engine=transformers cannot generate"):
+        check("rl", RlConfig(), resolve(RlConfig()), launch)
+    check("rl", RlConfig(engine="vllm"), resolve(RlConfig(engine="vllm")), launch)
 
 
 def test_every_rule_has_a_case():

@@ -152,9 +152,9 @@ def test_the_rollout_log_is_bounded_and_cut_to_its_checkpoint(tmp_path):
     log = RolloutLog(tmp_path, is_main=True)
     log.begin()
     groups = [Group(SAMPLES[0], [rollout(index=i, text="x" * 9999) for i in range(8)]) for _ in range(9)]
-    log.add(1, groups)
+    log.add(1, groups, version=2)
     state = log.state_dict()
-    log.add(2, groups)
+    log.add(2, groups, version=3)
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
     assert len(lines) == 2 * 8 and all(len(line) < 3000 for line in lines)
     log.load_state_dict(state)

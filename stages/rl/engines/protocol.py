@@ -36,7 +36,8 @@ class RolloutEngine(Protocol):
     def sync(self, weights: WeightSource) -> int:
         """Take over the weights; return the version that the next rollouts are made with (an engine may lag behind)."""
 
-    # Optional: `figures()` after `sync`, named numbers for metrics.jsonl; `rest()`, called before the updates of a step: nothing is
+    # Optional: `runs_apart = True`, when `generate` may run in a thread while the policy trains (see one_step_off.py);
+    # `figures()` after `sync`, named numbers for metrics.jsonl; `rest()`, called before the updates of a step: nothing is
     # generated until the next `sync`.
 
     def close(self) -> None:

@@ -67,6 +67,8 @@ class VllmEngine:
     Deterministic in (weights, requests, sampling, seed) up to the rounding of the server's batches.
     """
 
+    runs_apart = True
+
     def __init__(self, learner: Learner, place: VllmPlace) -> None:
         """Nothing is started before the first `sync`. Raises ConfigError when vLLM's environment is not there."""
         self._learner, self._place, self._settings = learner, place, place.settings

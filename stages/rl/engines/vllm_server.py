@@ -154,6 +154,7 @@ class VllmServer:
 
     def close(self) -> None:
         """End the server and everything it started."""
+        self.fatal = self.fatal or "was closed"
         self._is_closing.set()
         self._is_ready.clear()
         self._end_process()
