@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import inspect
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,19 @@ def _origin(point: EntryPoint) -> str:
 
 def installed_entries(group: str) -> list[Entry]:
     """What installed packages offer in one entry point group; nothing is imported."""
-    return [Entry(point.name, point.value, _origin(point)) for point in entry_points(group=group)]
+    return [Entry(point.name, point.value, _origin(point)) for point in _installed(_search_path()).select(group=group)]
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Where packages may be installed, with the time of the last change there."""
+    return tuple((place, os.stat(place).st_mtime_ns) for place in sys.path if os.path.isdir(place))
+
+
+@lru_cache(maxsize=1)
+def _installed(search_path: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """All entry points; read once, because a plan asks a dozen times and every reading opens each package's files."""
+    del search_path  # it is what the memory is keyed by
+    return entry_points()
 
 
 def _built_in(package: str, marker: str, attribute: str) -> list[Entry]:

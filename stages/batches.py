@@ -73,18 +73,36 @@ def share_of(items: Sequence[Item], rank: int, world_size: int) -> list[Item]:
     return list(items[rank::world_size])
 
 
+def longest_first(items: Sequence[Item], world_size: int, length: Callable[[Item], int]) -> list[Item]:
+    """In an order whose `share_of`s are about equally long: by length, every second round of `world_size` items the other way round.
+
+    What the ranks run at the same time is of like length too, so that sharded ranks wait little for each other.
+    """
+    found = sorted(items, key=lambda item: -length(item))
+    for start in range(world_size, len(found) - world_size + 1, 2 * world_size):
+        found[start : start + world_size] = reversed(found[start : start + world_size])
+    return found
+
+
 def micro_batches(items: Sequence[Item], micro_batch_size: int) -> list[list[Item]]:
     """Consecutive parts of at most `micro_batch_size` items; 0 means all at once. No items, no parts."""
     size = micro_batch_size or max(1, len(items))
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def deal(items: Sequence[Item], rank: int, world_size: int, micro_batch_size: int) -> list[tuple[list[Item], bool]]:
+def deal(
+    items: Sequence[Item], rank: int, world_size: int, micro_batch_size: int, *, length: Callable[[Item], int] | None = None
+) -> list[tuple[list[Item], bool]]:
     """This rank's micro-batches of a global batch as (items, is_filler); every rank gets equally many.
+
+    With `length`, the longest come first (`longest_first`): the shares of two ranks differ by at most the longest item, and a
+    micro-batch holds items of like length, so little of it is padding. A batch that is neither dealt nor cut keeps its order.
 
     A rank that has one fewer gets the first item again as a filler, to be run with weight 0, because sharded ranks must
     march in step. Deal rows with images and rows without apart, so that the ranks also agree on which parts of the model run.
     """
+    if length is not None and (world_size > 1 or 0 < micro_batch_size < len(items)):
+        items = longest_first(items, world_size, length)
     parts = micro_batches(share_of(items, rank, world_size), micro_batch_size)
     num_parts = len(micro_batches(share_of(items, 0, world_size), micro_batch_size))
     return [(part, False) for part in parts] + [(list(items[:1]), True)] * (num_parts - len(parts))

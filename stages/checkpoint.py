@@ -4,7 +4,7 @@
                               tensors.safetensors  the tensors that the tree refers to
                               metrics.jsonl        a copy, as it was then
                               files.json           sha256 of every other file, so that a flipped bit is not trained on
-                              engine/              only with DeepSpeed: its own shards
+                              engine/              only with DeepSpeed or FSDP2: weights and moments (engine_state.py)
 
 A checkpoint is written under a hidden name, flushed to the disk, then renamed; older ones go after that.
 A kill at any moment leaves either the previous or the new checkpoint, never a half of one.
@@ -214,7 +214,7 @@ def state_of_rank(folder: Path, ranks: Sequence[Mapping[str, Any]], rank: int, w
 
 
 def check_fit(
-    folder: Path, state: Mapping[str, Any], pieces: Collection[str], shapes: Mapping[str, tuple[int, ...]], *, is_deepspeed: bool
+    folder: Path, state: Mapping[str, Any], pieces: Collection[str], shapes: Mapping[str, tuple[int, ...]], *, is_split: bool
 ) -> None:
     """Refuse a checkpoint of another set-up.
 
@@ -223,13 +223,13 @@ def check_fit(
         shapes: of its trainable parameters by name.
 
     Raises:
-        TrainingError: made with DeepSpeed and now without (or the reverse), with other pieces, or for another model.
+        TrainingError: made with DeepSpeed or FSDP2 and now without (or the reverse), with other pieces, or for another model.
     """
     remedy = f"Run with the settings it was made with, or delete {folder} to train the stage from its start."
-    if is_deepspeed == ("weights" in state):
-        raise TrainingError(f"{folder}: made {'without' if is_deepspeed else 'with'} DeepSpeed. {remedy}")
+    if is_split == ("weights" in state):
+        raise TrainingError(f"{folder}: made {'without' if is_split else 'with'} DeepSpeed or FSDP2. {remedy}")
     if set(state["ranks"][0]["pieces"]) != set(pieces):
         held = sorted(state["ranks"][0]["pieces"])
         raise TrainingError(f"{folder}: holds the pieces {held}, not {sorted(pieces)}. {remedy}")
-    if not is_deepspeed and {name: tuple(weight.shape) for name, weight in state["weights"].items()} != dict(shapes):
+    if not is_split and {name: tuple(weight.shape) for name, weight in state["weights"].items()} != dict(shapes):
         raise TrainingError(f"{folder}: made for a model with other trainable weights. {remedy}")

@@ -57,6 +57,12 @@ def read_config(name: str, zero_stage: int, *, nvme_path: str = "") -> dict[str,
         raise ConfigError(
             f"{where} has ZeRO stage {stage}, and launch.zero_stage is {zero_stage}. Set launch.zero_stage={stage}."
         )
+    if int(config.get("sequence_parallel_size", 1)) > 1:
+        raise ConfigError(
+            f"{where}: sequence_parallel_size splits a row over processes, and the factory's denominators, fillers and packed rows count "
+            "whole rows of one process. Remove it; for long rows take optim.micro_batch_size=1, optim.gradient_checkpointing=true and "
+            "launch.deepspeed=zero3-offload."
+        )
     taken = [key for key in _OURS if key in config]
     if taken:
         raise ConfigError(
@@ -70,6 +76,11 @@ def _read_file(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"launch.deepspeed={path}: cannot be read: {err.strerror}.") from err
+
+
+def split_as(launch: Mapping[str, Any]) -> int:
+    """The ZeRO stage that splits as much as these launch settings do, -1 for none: FSDP2 splits what ZeRO 3 does."""
+    return 3 if launch.get("fsdp", False) else int(launch.get("zero_stage", -1))
 
 
 def stage_of(name: str) -> int:

@@ -1,7 +1,8 @@
-"""The state of a DeepSpeed optimiser as whole tensors, which any number of processes can take up again.
+"""The state of an optimiser that is split over processes as whole tensors, which any number of processes can take up again.
 
 DeepSpeed's own checkpoints hold one pickle per process and fit only as many processes. Here every parameter is put together in
-turn (fp32 weight and both Adam moments), the main process writes it, and a resume lets each process take its part of it:
+turn (fp32 weight and both Adam moments), the main process writes it, and a resume lets each process take its part of it. ZeRO 1 to 3
+and FSDP2 write and read the same files:
 
     engine/part-00000.safetensors    `NAME/weight`, `NAME/exp_avg`, `NAME/exp_avg_sq`, float32, at most PART_BYTES a file
     engine/step.json                 {"step": updates the optimiser has made}
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,13 +32,36 @@ _STEP = "step.json"
 Named = Sequence[tuple[str, torch.nn.Parameter]]
 
 
-def write_whole(folder: Path, engine: Any, named: Named, *, is_main: bool) -> None:
+class SplitState(Protocol):
+    """Who knows how the state is split: `zero_state.ZeroState`, `fully_sharded.FullyShardedState`."""
+
+    @property
+    def refusal(self) -> str:
+        """Why no state can be given to it; empty when it can."""
+
+    def updates_made(self) -> int:
+        """Updates that the optimiser has made; before the first it has no moments."""
+
+    def whole_tensors(self, named: Named) -> Iterator[tuple[str, torch.Tensor]]:
+        """`NAME/weight` and the moments of each parameter, whole, on every process."""
+
+    def make_moments(self, step: int, named: Named) -> None:
+        """Room for the moments of `step` updates."""
+
+    def shape(self, parameter: torch.nn.Parameter) -> tuple[int, ...]:
+        """Of the whole parameter."""
+
+    def give(self, parameter: torch.nn.Parameter, value: torch.Tensor, part: str) -> None:
+        """Take this process's part of a whole tensor; `part` is `weight` or one of MOMENTS."""
+
+
+def write_whole(folder: Path, state: SplitState, named: Named, *, is_main: bool) -> None:
     """Put the state of the trainable parameters together and write it to `folder` (on the main process)."""
     if is_main:
         folder.mkdir(parents=True, exist_ok=True)
     held: dict[str, torch.Tensor] = {}
     num_parts = size = 0
-    for name, tensor in _whole_tensors(engine, named):
+    for name, tensor in state.whole_tensors(named):
         if not is_main:
             continue
         held[name] = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
@@ -47,61 +71,32 @@ def write_whole(folder: Path, engine: Any, named: Named, *, is_main: bool) -> No
             held, num_parts, size = {}, num_parts + 1, 0
     if is_main:
         save_file(held, folder / f"part-{num_parts:05d}.safetensors")
-        (folder / _STEP).write_text(json.dumps({"step": _updates_made(engine)}), encoding="utf-8")
+        (folder / _STEP).write_text(json.dumps({"step": state.updates_made()}), encoding="utf-8")
 
 
-def read_whole(folder: Path, engine: Any, named: Named) -> None:
+def read_whole(folder: Path, state: SplitState, named: Named) -> None:
     """Give each process its part of what `write_whole` wrote, whatever number of processes wrote it.
 
     Raises:
         TrainingError: a file is missing or damaged, the state is of another model, or the optimiser lies on a disk.
     """
     remedy = f"Delete {folder.parent} to train the stage from its start."
-    if getattr(engine.optimizer, "swap_optimizer", False):
-        raise TrainingError(
-            f"{folder}: DeepSpeed cannot be given an optimiser's state that it keeps on a disk (zero3-nvme). "
-            "Resume with launch.deepspeed=zero3-offload, which the checkpoint fits as well."
-        )
+    if state.refusal:
+        raise TrainingError(f"{folder}: {state.refusal}")
     try:
         step = int(json.loads((folder / _STEP).read_text(encoding="utf-8"))["step"])
         where = _find(folder)
-        _make_moments(engine, step)
+        state.make_moments(step, named)
         for name, parameter in named:
             for part in ("weight", *(MOMENTS if step else ())):
                 value = where[f"{name}/{part}"].get_tensor(f"{name}/{part}")
-                if tuple(value.shape) != _shape(parameter):
-                    raise TrainingError(f"{folder}: {name} has the shape {tuple(value.shape)}, not {_shape(parameter)}. {remedy}")
-                _give(parameter, value, part)
+                if tuple(value.shape) != state.shape(parameter):
+                    raise TrainingError(
+                        f"{folder}: {name} has the shape {tuple(value.shape)}, not {state.shape(parameter)}. {remedy}"
+                    )
+                state.give(parameter, value, part)
     except (OSError, ValueError, KeyError, SafetensorError) as err:
         raise TrainingError(f"{folder}: the optimiser's state cannot be read ({err!r}). {remedy}") from err
-
-
-def _whole_tensors(engine: Any, named: Named) -> Iterator[tuple[str, torch.Tensor]]:
-    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-    has_moments = _updates_made(engine) > 0
-    if has_moments:
-        _link_moments(engine)
-    for name, parameter in named:
-        yield f"{name}/weight", safe_get_full_fp32_param(parameter)
-        for moment in MOMENTS if has_moments else ():
-            yield f"{name}/{moment}", safe_get_full_optimizer_state(parameter, moment)
-
-
-def _give(parameter: torch.nn.Parameter, value: torch.Tensor, part: str) -> None:
-    import deepspeed
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
-    if part != "weight":
-        safe_set_full_optimizer_state(parameter, value, part)
-        return
-    safe_set_full_fp32_param(parameter, value)
-    # The forward runs on a second copy of the weights, in the training format; under ZeRO 3 it is split as well.
-    with (
-        deepspeed.zero.GatheredParameters([parameter], modifier_rank=0 if hasattr(parameter, "ds_id") else None),
-        torch.no_grad(),
-    ):
-        parameter.data.copy_(value)
 
 
 def _find(folder: Path) -> dict[str, Any]:
@@ -111,48 +106,3 @@ def _find(folder: Path) -> dict[str, Any]:
         file = safe_open(path, framework="pt", device="cpu")
         found |= dict.fromkeys(file.keys(), file)
     return found
-
-
-def _flat_masters(engine: Any) -> list[torch.Tensor]:
-    """This process's fp32 weights as DeepSpeed's optimiser steps them: flat, one per parameter group (ZeRO 3: per sub-group)."""
-    zero = engine.optimizer
-    return list(
-        zero.fp32_partitioned_groups_flat
-        if hasattr(zero, "fp32_partitioned_groups_flat")
-        else zero.single_partition_of_fp32_groups
-    )
-
-
-def _updates_made(engine: Any) -> int:
-    """Updates that the optimiser has made: 0 before the first, when it has no moments yet."""
-    steps = [int(state["step"]) for state in engine.optimizer.optimizer.state.values() if "step" in state]
-    return max(steps, default=0)
-
-
-def _make_moments(engine: Any, step: int) -> None:
-    """Adam's state, which it makes itself only at its first update, with the step count that corrects its bias."""
-    if not step:
-        return
-    adam = engine.optimizer.optimizer
-    counts_in_tensors = isinstance(adam, torch.optim.Optimizer) and type(adam).__module__.startswith("torch.")
-    for flat in _flat_masters(engine):
-        state = adam.state[flat]
-        state["step"] = torch.tensor(float(step)) if counts_in_tensors else step
-        for moment in MOMENTS:
-            state[moment] = torch.zeros_like(flat, requires_grad=False)
-    _link_moments(engine)
-
-
-def _link_moments(engine: Any) -> None:
-    """ZeRO 1 and 2: tell each parameter where its moments are.
-
-    DeepSpeed (0.19) does that once, after the first parameter group was stepped, so those of further groups stay unknown.
-    """
-    zero = engine.optimizer
-    if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
-        zero._hp_optimizer_states_linked = False
-        zero._lazy_init_hp_params_optimizer_state()
-
-
-def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))

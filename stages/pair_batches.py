@@ -65,6 +65,11 @@ def pairs_per_forward(micro_batch_size: int) -> int:
     return max(1, micro_batch_size // 2) if micro_batch_size else 0
 
 
+def characters(pair: Pair) -> int:
+    """Length of the longer row: both are padded to it."""
+    return len(pair.sample.text()) + max(len(pair.chosen), len(pair.rejected))
+
+
 class PairBatches:
     """The pairs of a stage as micro-batches of this process.
 
@@ -87,7 +92,8 @@ class PairBatches:
         learner, pairs = self._learner, self.pairs
         kinds = ([i for i in indices if not pairs[i].sample.media], [i for i in indices if pairs[i].sample.media])
         size = pairs_per_forward(learner.optim.micro_batch_size)
-        return [dealt for kind in kinds for dealt in deal(kind, learner.rank, learner.world_size, size)]
+        dealing = (learner.rank, learner.world_size, size)
+        return [dealt for kind in kinds for dealt in deal(kind, *dealing, length=lambda i: characters(pairs[i]))]
 
     def collate(
         self, part: Sequence[int], columns: Callable[[Sequence[int]], dict[str, Tensor]] | None = None

@@ -10,6 +10,7 @@ from factory.contracts import DomainPack, ModelFacts, StagePlan
 from factory.errors import ConfigError
 from factory.plugins import load_stage
 from factory.stages.batches import num_steps
+from factory.stages.deepspeed_config import split_as
 from factory.stages.lesson_files import check_source as check_stage
 from factory.stages.models.facts import memory_bytes
 from factory.stages.pairs import check_source, is_file
@@ -80,7 +81,7 @@ def pair_plan(
     micro = config.optim.micro_batch_size
     memory, formula = memory_bytes(
         facts, precision=build["precision"], rows=min(max(2, micro), share) if micro else share, tokens_per_row=per_row,
-        adapter=config.adapter, gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"],
+        adapter=config.adapter, gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
         processes=launch["processes"],
     )  # fmt: skip
     return StagePlan(

@@ -1,4 +1,4 @@
-"""How the processes of a Learner find each other: accelerate with one process, DDP, or DeepSpeed ZeRO."""
+"""How the processes of a Learner find each other: accelerate with one process, DDP, DeepSpeed ZeRO, or none of them under FSDP2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from factory.stages.deepspeed_config import complete, read_config
 
 
 def make_accelerator(
-    zero_stage: int, precision: str, optim: OptimConfig, *, template: str = "", nvme_path: str = ""
+    zero_stage: int, precision: str, optim: OptimConfig, *, fsdp: bool = False, template: str = "", nvme_path: str = ""
 ) -> Accelerator:
     """The accelerator of this process: DeepSpeed for `zero_stage` 1-3 (by a template, see deepspeed_config.py), else DDP (or alone).
 
@@ -25,6 +25,11 @@ def make_accelerator(
     if on_cpu:
         # accelerate imports DeepSpeed also without ZeRO (unwrap_model), which warns when nobody told it that there is no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if fsdp:
+        # The model is split by fully_sharded.py; accelerate only says which process this is.
+        _be_a_group_of_one()
+        PartialState(cpu=on_cpu)
+        return Accelerator(cpu=on_cpu, mixed_precision="no")
     if zero_stage < 1:
         # Text-only rows leave a vision tower without gradient, which plain DDP takes for an error.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -32,8 +37,9 @@ def make_accelerator(
     _be_a_group_of_one()
     if on_cpu:
         # Accelerator(cpu=True) would quietly take DDP instead of DeepSpeed, and cpu=False no process group at all:
-        # so make the gloo group first and let the Accelerator find it.
+        # so make the gloo group first and let the Accelerator find it. A build's environment says the same as cpu=True would.
         PartialState(cpu=True)
+        os.environ.pop("ACCELERATE_USE_CPU", None)
     return Accelerator(
         deepspeed_plugin=deepspeed_plugin(zero_stage, optim, template, nvme_path),
         mixed_precision="bf16" if precision == "bf16" else "no",
@@ -49,7 +55,7 @@ def deepspeed_plugin(zero_stage: int, optim: OptimConfig, template: str = "", nv
 
 
 def _be_a_group_of_one() -> None:
-    """DeepSpeed wants a process group even for one process; describe one unless torchrun or srun already did."""
+    """DeepSpeed and FSDP2 want a process group even for one process; describe one unless torchrun or srun already did."""
     if "LOCAL_RANK" in os.environ:
         return
     with socket.socket() as probe:

@@ -259,6 +259,8 @@ def _on_white(region: Image) -> Image:
     """RGBA with unscanned (transparent) parts laid over white."""
     from PIL import Image as Pictures
 
+    if region.getchannel("A").getextrema()[0] == 255:
+        return region.convert("RGB")
     page = Pictures.new("RGB", region.size, "white")
     page.paste(region, mask=region.getchannel("A"))
     return page

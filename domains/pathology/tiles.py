@@ -136,5 +136,5 @@ def cut_tile(reader: SlideReader, tile: Tile) -> Image:
 def encode(picture: Image) -> Media:
     """A new PNG of the pixels alone: nothing of the slide's metadata travels with a tile."""
     out = io.BytesIO()
-    picture.save(out, "PNG", compress_level=3)
+    picture.save(out, "PNG", compress_level=1)  # stained tissue hardly gets smaller at higher levels, only slower
     return Media(data=out.getvalue())

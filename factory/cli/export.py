@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,10 +47,15 @@ def export(
         str | None, typer.Option("--push", metavar="REPO", help="Upload the folder to this hub repository; needs --online.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="With --push: make the new repository public; it is private otherwise.")] = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also enter the folder into MLflow's model registry: MLFLOW_TRACKING_URI, else FACTORY_HOME/tracking.")
+    ] = False,
     online: options.Online = False, as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Write a model for others, with its card: --merged loads in transformers and vLLM, --adapter loads in peft."""
     _check(merged, gguf, trl_script, push, public, online)
+    if mlflow:
+        _check_mlflow(model, trl_script)
     out = out.expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out} exists already. Name a new folder; nothing is overwritten.")
@@ -72,6 +78,8 @@ def export(
         from factory.interop.push import push_folder
 
         told["pushed"] = push_folder(out, push, is_private=not public)
+    if mlflow:
+        told["mlflow"] = _enter_mlflow(model, out, online)
     if as_json:
         emit_json({**told, "out": str(out), "merged": merged, "bytes": num_bytes})
         return
@@ -81,6 +89,8 @@ def export(
     say(f"run it with: python {out / 'train.py'}" if trl_script else f"load it with {_loader(out)}({str(out)!r})")
     if push is not None:
         say(f"pushed to {told['pushed']}")
+    if mlflow:
+        say(f"in MLflow as {told['mlflow']}")
 
 
 def _check(merged: bool, gguf: bool, trl_script: bool, push: str | None, public: bool, online: bool) -> None:
@@ -101,10 +111,28 @@ def _check(merged: bool, gguf: bool, trl_script: bool, push: str | None, public:
         find_llama_cpp()
 
 
+def _check_mlflow(model: str, trl_script: bool) -> None:
+    """Refuse before anything is written. Raises ConfigError."""
+    if trl_script or Path(model).expanduser().is_dir():
+        raise ConfigError(
+            "--mlflow enters a registered model with its record. Name one that `factory models list` shows, or leave --mlflow out."
+        )
+    if find_spec("mlflow") is None:
+        raise ConfigError("--mlflow: mlflow is not installed. Install it (pip install mlflow), or leave --mlflow out.")
+
+
 def _trl_script(name: str, partial: Path) -> dict[str, Any]:
     from factory.interop.trl_script import write_script
 
     return write_script(name, partial)
+
+
+def _enter_mlflow(name: str, out: Path, online: bool) -> str:
+    from factory.cli.models import open_registry
+    from factory.registry.home import Home
+    from factory.tracking.mlflow_models import enter_mlflow
+
+    return enter_mlflow(out, open_registry().show(name), Home.find().root, online=online)
 
 
 def _model(name: str, out: Path, partial: Path, merged: bool, gguf: bool) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _rows(made: BuildPlan) -> Iterator[tuple[str, ...]]:
         yield (
             planned.name, planned.step.kind, _from(planned.step),
             *(count(n) if n else "" for n in (cost.num_samples, cost.num_steps, cost.num_tokens, cost.num_generated_tokens)),
-            size(cost.peak_memory_bytes),
+            size(planned.memory_bytes),
             "" if planned.is_cached else span(planned.seconds), state,
         )  # fmt: skip
 
@@ -106,5 +106,6 @@ def _remarks(made: BuildPlan) -> Iterator[str]:
         yield f"note     {', '.join(names)}: {note}"
     for note in made.notes:
         yield f"note     {note}"
-    largest = max(made.steps, key=lambda planned: planned.plan.peak_memory_bytes)
-    yield f"memory   {largest.name}: {largest.plan.memory_formula}"
+    largest = max(made.steps, key=lambda planned: planned.memory_bytes)
+    process = f"libraries and pack {size(largest.process_bytes)} + " if largest.process_bytes else ""
+    yield f"memory   {largest.name}: {process}{largest.plan.memory_formula}"

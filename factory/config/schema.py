@@ -198,6 +198,8 @@ class LaunchConfig:
     processes: int = 1
     zero_stage: int = -1
     """DeepSpeed ZeRO stage 0-3; -1 means plain DDP (or one process)."""
+    fsdp: bool = False
+    """Split weights, gradients and optimiser with torch's FSDP2 in place of DeepSpeed: as far as ZeRO 3 does, with nothing to compile."""
     deepspeed: str = ""
     """Template of DeepSpeed's settings (`zero1`, `zero2`, `zero2-offload`, `zero3`, `zero3-offload`, `zero3-nvme`), a file of your own
     that ends in .json, or `auto`: the plan takes the first that fits the device's memory and sets `zero_stage`. Empty: that of `zero_stage`."""

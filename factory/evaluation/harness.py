@@ -90,7 +90,7 @@ def arguments(model: Path | Endpoint, suite: Suite, out: Path) -> list[str]:
         # One request at a time: with several, lm-eval 0.4.13 on aiohttp 3.14 ended with "Session is closed".
         kind, about = "local-chat-completions", f"model={model.model},base_url={model.base}/chat/completions,num_concurrent=1"
     else:
-        kind, about = "hf", f"pretrained={model}"
+        kind, about = ("hf-multimodal" if _sees(model) else "hf"), f"pretrained={model}"
     words = [
         "run",
         "--model",
@@ -108,6 +108,12 @@ def arguments(model: Path | Endpoint, suite: Suite, out: Path) -> list[str]:
     words += ["--limit", str(suite.limit)] if suite.limit else []
     words += ["--num_fewshot", str(suite.num_fewshot)] if suite.num_fewshot is not None else []
     return words
+
+
+def _sees(folder: Path) -> bool:
+    """True for a vision-language model, which lm-eval loads by another class; that one generates and has no log-likelihoods."""
+    config = folder / "config.json"
+    return config.is_file() and "vision_config" in json.loads(config.read_text(encoding="utf-8"))
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

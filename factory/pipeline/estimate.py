@@ -6,7 +6,12 @@ N is the number of parameters; 6·N and 2·N floating-point operations per token
 for forward alone (arXiv 2001.08361, section 2.1). Rates come from the table below until this machine has finished a step of the
 same kind (until then `FIRST`); then they are scaled by medians of measured / estimated seconds, kept in
 `$FACTORY_HOME/cache/calibration.json`: `start` from steps that do little else, `work` from the others, of the same pack where there are
-any. One factor for both would let a build of seconds spoil the estimate of one of hours.
+any. One factor for both would let a build of seconds spoil the estimate of one of hours. Measured on CPU are the worker's CPU seconds: the time
+that the step takes on a machine that is free for it, and the same on one that is not.
+
+    memory of a process on CPU = process_mib + the stage's own formula (weights, gradients, moments, activations)
+
+`process_mib`, the libraries and the pack, is learned the same way. On a GPU the figure is the GPU's memory, by the stage's formula alone.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from factory.contracts import ModelFacts, StagePlan
 from factory.errors import RegistryError
@@ -23,7 +29,7 @@ from factory.registry.files import read_json, write_json
 START_S = 6.0
 """Start of a worker: imports of torch and transformers, load of model and pack."""
 FIRST = {
-    "cpu-1-thread/base/start": 1.5,
+    "cpu-1-thread/base/start": 2.5,
     "cpu-1-thread/cpt/work": 0.6,
     "cpu-1-thread/sft/work": 0.18,
     "cpu-1-thread/rl/work": 0.25,
@@ -32,6 +38,10 @@ FIRST = {
 because planned tokens are upper limits: whole answers, longest lessons."""
 LEAST = 0.01
 """A ratio below this is the clock's noise."""
+PROCESS_MIB = 410.0
+"""Main memory of a process on CPU beside its model (interpreter, libraries, pack), until this machine has its own; 345 to 440 were
+measured over the steps of pathology."""
+_MIB = 2**20
 KEPT = 9
 """Ratios kept per device and kind."""
 _BYTES = {"fp32": 4, "bf16": 2}
@@ -112,6 +122,33 @@ def learned(device: str, kind: str, pack: str, *, work: float, seconds: float, s
         return {f"{device}/{kind}/start": ratio, f"{device}/{kind}/start/{pack}": ratio, f"{device}/start": ratio}
     ratio = max(LEAST, (seconds - start * START_S) / work)
     return {f"{device}/{kind}/work": ratio, f"{device}/{kind}/work/{pack}": ratio}
+
+
+def busy_s(lock: Mapping[str, Any], device: Device) -> float:
+    """Seconds that a finished step was at work: on CPU its CPU seconds, which a busy machine does not lengthen; else wall time."""
+    seconds: float = lock["seconds"]
+    return min(seconds, lock.get("usage", {}).get("cpu_s", seconds)) if device.name == CPU_THREAD.name else seconds
+
+
+def process_bytes(calibration: Mapping[str, float], device: Device, kind: str, pack: str) -> int:
+    """Main memory of one process of a step beside its model; 0 on a GPU, where the plan tells the GPU's memory."""
+    if device.name != CPU_THREAD.name:
+        return 0
+    keys = (f"{device.name}/{kind}/process_mib/{pack}", f"{device.name}/{kind}/process_mib")
+    mib = next((calibration[key] for key in keys if key in calibration), PROCESS_MIB)
+    return int(mib * _MIB)
+
+
+def learned_memory(device: Device, kind: str, pack: str, *, model: int, usage: Mapping[str, float]) -> dict[str, float]:
+    """What one finished step teaches of the memory of a process on CPU, for `add_calibration`.
+
+    Nothing when the model's own estimate (`model`, bytes) is most of it: its error would be taken for the libraries.
+    """
+    peak = usage.get("peak_bytes", 0)
+    if device.name != CPU_THREAD.name or model > peak / 2:
+        return {}
+    mib = (peak - model) / _MIB
+    return {f"{device.name}/{kind}/process_mib": mib, f"{device.name}/{kind}/process_mib/{pack}": mib}
 
 
 def estimate(

@@ -23,7 +23,7 @@ from factory.errors import RegistryError
 from factory.pipeline.fingerprint import changed_parts
 from factory.registry.files import FileEntry, read_json, rename_folder, sha256_file, sync_folder, tree_hash, walk, write_json
 
-LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR = ".lock", "stage.lock", "job.json", "outputs.json", "error.json"
+LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR, USAGE = ".lock", "stage.lock", "job.json", "outputs.json", "error.json", "usage.json"
 CHECKPOINTS = "checkpoints"
 SELF = "sha256"
 """Key in stage.lock: the hash of the rest. The figures of a step stand there, and a flipped bit in one is still JSON."""
@@ -140,7 +140,7 @@ class RunFolder:
         if folder.exists() and not (may_resume and self._resumes(step, str(job["fingerprint"]))):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in (OUTPUTS, ERROR, STAGE_LOCK):
+        for leftover in (OUTPUTS, ERROR, USAGE, STAGE_LOCK):
             (folder / leftover).unlink(missing_ok=True)
         write_json(folder / JOB, job)
         return folder
@@ -151,13 +151,14 @@ class RunFolder:
         """Hash the outputs, write stage.lock, and give the folder its final name. Returns the lock's content."""
         folder = self.partial(step)
         outputs = read_json(folder / OUTPUTS)
-        for leftover in (OUTPUTS, JOB, ERROR):
+        usage = read_json(folder / USAGE) if (folder / USAGE).is_file() else {}
+        for leftover in (OUTPUTS, JOB, ERROR, USAGE):
             (folder / leftover).unlink(missing_ok=True)
         if (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder / CHECKPOINTS)
         lock = {
             "step": step, "fingerprint": fingerprint, "parameters": dict(parameters), "inputs": dict(inputs),
-            "seconds": round(seconds, 3),
+            "seconds": round(seconds, 3), "usage": usage,
             "outputs": {**outputs, **hash_outputs(folder, outputs.get("model"))},
         }  # fmt: skip
         write_json(folder / STAGE_LOCK, {**lock, SELF: _digest(lock)})

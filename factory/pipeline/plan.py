@@ -52,6 +52,13 @@ class PlannedStep:
     seconds: float
     seconds_formula: str
     disk_bytes: int
+    process_bytes: int = 0
+    """Main memory beside the model's; 0 on a GPU."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Peak memory of one process."""
+        return self.process_bytes + self.plan.peak_memory_bytes
 
     @property
     def name(self) -> str:
@@ -61,6 +68,7 @@ class PlannedStep:
     def to_json(self) -> dict[str, Any]:
         """One row of plan.json."""
         cost = {"seconds": round(self.seconds, 1), "seconds_formula": self.seconds_formula, "disk_bytes": self.disk_bytes}
+        cost |= {"process_bytes": self.process_bytes, "memory_bytes": self.memory_bytes}
         state = {"fingerprint": self.fingerprint, "is_cached": self.is_cached, "why": self.why}
         return {**asdict(self.plan), **asdict(self.step), **cost, **state}
 
@@ -106,8 +114,8 @@ class BuildPlan:
 
     @property
     def peak_memory_bytes(self) -> int:
-        """The largest step's memory on one process."""
-        return max(step.plan.peak_memory_bytes for step in self.steps)
+        """The largest step's memory on one process: main memory on CPU, the GPU's on a GPU."""
+        return max(step.memory_bytes for step in self.steps)
 
     def writes(self) -> list[str]:
         """What a build would write: files of the run folder, then the folders of the steps that would run."""
@@ -191,7 +199,7 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
         time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=known.work, start=known.start)
         planned[step.name] = PlannedStep(
             step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,
-            _disk(step, composed, base),
+            _disk(step, composed, base), est.process_bytes(calibration, device, step.kind, pack.manifest.name),
         )  # fmt: skip
     return BuildPlan(
         name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions, notes

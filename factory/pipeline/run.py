@@ -21,7 +21,7 @@ from factory.launch.devices import num_gpus
 from factory.launch.environment import worker_env
 from factory.launch.launchers import make_launcher
 from factory.launch.local import Exit, StopFlag, caught_signals, run_worker
-from factory.pipeline.estimate import add_calibration, factors, learned, read_calibration, work_s
+from factory.pipeline.estimate import add_calibration, busy_s, factors, learned, learned_memory, read_calibration, work_s
 from factory.pipeline.events import Event, OnEvent, silent
 from factory.pipeline.fingerprint import files_identity, settings_of
 from factory.pipeline.finish import finish_build, plan_row
@@ -150,7 +150,7 @@ class _Conductor:
         inputs = {"start": step.step.start, "start_hash": start, "reads": read}
         self.locks[step.name] = self.folder.finish(step.name, step.fingerprint, step.parameters, inputs, seconds)
         if state.why != "resumes":
-            self._calibrate(step, seconds, processes)
+            self._calibrate(step, self.locks[step.name], processes)
         self._tell(
             "step-end", **place, values={"seconds": seconds, "metrics": self.locks[step.name]["outputs"].get("metrics", {})}
         )
@@ -280,11 +280,12 @@ class _Conductor:
         if self.stop.count or self.stop.is_preempted:
             raise self._interrupted("between steps")
 
-    def _calibrate(self, step: PlannedStep, seconds: float, processes: int) -> None:
+    def _calibrate(self, step: PlannedStep, lock: Mapping[str, Any], processes: int) -> None:
         path, device, pack = self.plan.home.cache / "calibration.json", self.plan.device, self.plan.pack["name"]
-        work = work_s(step.plan, self.plan.base.facts, device, processes=processes)
-        start = factors(read_calibration(path), device.name, step.step.kind, pack).start
-        add_calibration(path, learned(device.name, step.step.kind, pack, work=work, seconds=seconds, start=start))
+        work, kind = work_s(step.plan, self.plan.base.facts, device, processes=processes), step.step.kind
+        seconds, known = busy_s(lock, device), read_calibration(path)
+        found = learned(device.name, kind, pack, work=work, seconds=seconds, start=factors(known, device.name, kind, pack).start)
+        add_calibration(path, found | learned_memory(device, kind, pack, model=step.plan.peak_memory_bytes, usage=lock["usage"]))
 
     def _tell(self, kind: str, *, step: str = "", index: int = 0, total: int = 0, values: dict[str, Any] | None = None) -> None:
         self.on_event(Event(kind, step, index, total, values or {}))

@@ -37,6 +37,10 @@ def with_sharding(
         ConfigError: no template fits, or a named template does not fit the ZeRO stage.
     """
     launch = composed.config.launch
+    if launch.fsdp and (launch.zero_stage >= 1 or launch.deepspeed):
+        raise ConfigError(
+            "launch.fsdp=true splits the model without DeepSpeed. Set launch.zero_stage=-1 and launch.deepspeed= (empty), or launch.fsdp=false."
+        )
     if launch.deepspeed != AUTO:
         if launch.deepspeed and launch.zero_stage < 1:
             raise ConfigError(

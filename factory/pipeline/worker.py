@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from factory.contracts import DataRequest, Outputs, RunContext
 from factory.errors import FactoryError, Interrupted, TrainingError
 from factory.launch.guard import die_with_parent
 from factory.pipeline.base_step import materialise
-from factory.pipeline.folder import ERROR, OUTPUTS
+from factory.pipeline.folder import ERROR, OUTPUTS, USAGE
 from factory.pipeline.overlap import check_overlap
 from factory.plugins import load_pack, load_stage
 from factory.redaction import RedactedStream, redact
@@ -72,6 +73,20 @@ def run_job(job: Mapping[str, Any], workdir: Path, rank: int) -> Outputs:
     return stage.run(config_from_plain(stage.config_type, job["config"]), ctx)
 
 
+def usage() -> dict[str, float]:
+    """What this process took so far: `cpu_s`, `peak_bytes` of main memory (Linux), `peak_device_bytes` of a GPU. For the estimates."""
+    found = {"cpu_s": round(time.process_time(), 3)}
+    status = Path("/proc/self/status")
+    # VmHWM counts this program alone; getrusage's figure would start with the parent's.
+    peak = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE) if status.is_file() else None
+    if peak is not None:
+        found["peak_bytes"] = int(peak[1]) * 1024
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["peak_device_bytes"] = torch.cuda.max_memory_allocated()
+    return found
+
+
 def _logger(workdir: Path, rank: int) -> Callable[..., None]:
     if rank != 0:
         return lambda **_: None
@@ -116,6 +131,7 @@ def main(job_path: Path) -> int:
     try:
         outputs = run_job(job, workdir, rank)
         if rank == 0:
+            write_json(workdir / USAGE, usage())
             write_json(workdir / OUTPUTS, asdict(outputs))
     except Interrupted as err:
         logging.getLogger(__name__).info("%s", err)

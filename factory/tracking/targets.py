@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,10 +55,7 @@ class Mlflow:
     """A SQLite database under FACTORY_HOME/tracking, or the server that MLFLOW_TRACKING_URI names (another machine needs `online`)."""
 
     def __init__(self, about: About) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("DO_NOT_TRACK", "true")
-        address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_made(about.home / 'tracking')}/mlflow.db"
-        _allow("MLFLOW_TRACKING_URI", address, about.online)
+        address = mlflow_address(about.home, about.online)
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=address)
@@ -77,7 +75,7 @@ class Mlflow:
         run_id = str(self._client.create_run(experiment, run_name=name, tags={**about.tags, "factory.run": name}).info.run_id)
         for key, value in flat(about.config).items():
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            self._client.log_param(run_id, _mlflow_key(key), text[:MLFLOW_PARAM_CHARS])
+            self._client.log_param(run_id, mlflow_key(key), text[:MLFLOW_PARAM_CHARS])
         return run_id
 
     def log(self, stage: str, step: int, values: Mapping[str, float]) -> None:
@@ -88,20 +86,29 @@ class Mlflow:
 
         now = int(time.time() * 1000)
         self._client.log_batch(
-            self._id, metrics=[Metric(_mlflow_key(f"{stage}/{key}"), value, now, step) for key, value in values.items()]
+            self._id, metrics=[Metric(mlflow_key(f"{stage}/{key}"), value, now, step) for key, value in values.items()]
         )
 
     def summary(self, values: Mapping[str, float]) -> None:
         """As metrics of step 0."""
         for key, value in values.items():
-            self._client.log_metric(self._id, _mlflow_key(key), value)
+            self._client.log_metric(self._id, mlflow_key(key), value)
 
     def close(self, status: str) -> None:
         """Set the run's status."""
         self._client.set_terminated(self._id, {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED"))
 
 
-def _mlflow_key(key: str) -> str:
+def mlflow_address(home: Path, online: bool) -> str:
+    """Where MLflow keeps its records; its telemetry is switched off. Raises ConfigError for another machine while the network is off."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_made(home / 'tracking')}/mlflow.db"
+    _allow("MLFLOW_TRACKING_URI", address, online)
+    return address
+
+
+def mlflow_key(key: str) -> str:
     """MLflow takes letters, digits, `_-. /:`."""
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in key)
 

@@ -18,7 +18,7 @@ class CptConfig(TrainStageConfig):
     batch_size: int = 32
     """Documents per optimiser step, over all processes."""
     pack_length: int = 1024
-    """Tokens of one row; texts are packed into rows, longer ones cut into several. 0 pads each text to a row of its own.
+    """Tokens of one row; texts are packed into rows, longer ones cut into several. 0 gives each text a row of its own.
     A document with images has a row of its own and must fit."""
     general_share: float = 0.0
     """Share of general documents among `documents`, against forgetting; they come from `general_paths`."""

@@ -10,6 +10,7 @@ from factory.errors import ConfigError
 from factory.stages.batches import num_steps
 from factory.stages.cpt.config import CptConfig
 from factory.stages.cpt.general import count_general
+from factory.stages.deepspeed_config import split_as
 from factory.stages.models.facts import memory_bytes
 
 TEXT_TOKENS = 64
@@ -37,7 +38,7 @@ class CptStage:
         rows = min(config.optim.micro_batch_size or share, share)
         memory, formula = memory_bytes(
             facts, precision=build["precision"], rows=rows, tokens_per_row=per_document, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"],
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
             processes=launch["processes"],
         )  # fmt: skip
         steps = num_steps(config.documents, config.epochs, config.batch_size)

@@ -16,6 +16,7 @@ from factory.stages.learner import Learner
 from factory.stages.metrics import Throughput
 from factory.stages.models.codec import Codec, Encoded
 from factory.stages.models.load import load
+from factory.stages.models.segments import attend_by_segment
 from factory.stages.objectives import Filler, TokenNLL
 from factory.stages.packing import chunks, collate_packed, cut, pack
 
@@ -33,14 +34,16 @@ def train(config: CptConfig, ctx: RunContext) -> Outputs:
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     order = DataOrder(len(documents), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
+    attend_by_segment(loaded.model)
     encoded = LazyEncoded(documents, lambda d: loaded.codec.document(d.text, d.media), config.cache_items)
     limit = config.pack_length or learner.max_context
     dealing = (learner.rank, learner.world_size, config.optim.micro_batch_size)
     meter, objective, figures = Throughput(), TokenNLL(), {}
     for step in range(learner.resume({"order": order}), order.num_steps):
         texts, pictures = by_media(order.indices(step), documents)
-        parts = deal(text_rows([encoded[i] for i in texts], limit, is_packed=config.pack_length > 0), *dealing)
-        for part, is_filler in deal(pictures, *dealing):
+        rows = text_rows([encoded[i] for i in texts], limit, is_packed=config.pack_length > 0)
+        parts = deal(rows, *dealing, length=lambda row: sum(len(segment.ids) for segment in row))
+        for part, is_filler in deal(pictures, *dealing, length=lambda i: len(documents[i].text)):
             parts.append(([picture_row(encoded[i], limit, documents[i]) for i in part], is_filler))
         batches = [collate(part, is_filler, loaded.codec, learner) for part, is_filler in parts]
         figures = learner.step(batches, objective)
@@ -82,9 +85,6 @@ def picture_row(encoded: Encoded, limit: int, document: Document) -> list[Encode
 
 
 def collate(part: Sequence[Sequence[Encoded]], is_filler: bool, codec: Codec, learner: Learner) -> Any:
-    """One micro-batch of rows: packed when a row has several segments, else padded."""
-    if any(len(row) > 1 for row in part):
-        batch = collate_packed(part, pad_id=codec.pad_id, is_vl=codec.modality == "vl", device=learner.device)
-    else:
-        batch = codec.collate([row[0] for row in part], device=learner.device)
+    """One micro-batch of rows."""
+    batch = collate_packed(part, codec, learner.device)
     return Filler(batch) if is_filler else batch

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError
 from factory.stages.batches import num_steps
+from factory.stages.deepspeed_config import split_as
 from factory.stages.lesson_files import check_source, path_named, stage_named
 from factory.stages.models.facts import memory_bytes
 from factory.stages.only import check_only
@@ -49,7 +50,7 @@ class SftStage:
         rows = min(config.optim.micro_batch_size or share, share)
         memory, formula = memory_bytes(
             facts, precision=build["precision"], rows=rows, tokens_per_row=per_lesson, adapter=config.adapter,
-            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=launch["zero_stage"],
+            gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
             processes=launch["processes"],
         )  # fmt: skip
         return StagePlan(

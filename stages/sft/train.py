@@ -1,4 +1,4 @@
-"""The SFT loop: lessons in, padded micro-batches through the Learner, a model folder out."""
+"""The SFT loop: lessons in, packed micro-batches through the Learner, a model folder out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from factory.stages.learner import Learner
 from factory.stages.metrics import Throughput
 from factory.stages.models.codec import Codec, Encoded
 from factory.stages.models.load import load
+from factory.stages.models.segments import attend_by_segment
 from factory.stages.objectives import Filler, TokenNLL
-from factory.stages.packing import cut
+from factory.stages.packing import collate_packed, cut
 from factory.stages.sft.config import SftConfig
 from factory.stages.sft.lessons import gather_lessons
 
@@ -42,11 +43,12 @@ def train(
     loaded = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     order = DataOrder(len(lessons), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
+    attend_by_segment(loaded.model)
     encoded = LazyEncoded(lessons, lambda lesson: write(lesson, loaded.codec), config.cache_items)
 
     def collate(part: Sequence[int], is_filler: bool) -> Any:
         rows = [shorten(encoded[i], config.max_length, lessons[i].sample.id) for i in part]
-        batch = loaded.codec.collate(rows, device=learner.device)
+        batch = collate_packed([rows], loaded.codec, learner.device)
         return Filler(batch) if is_filler else batch
 
     meter, objective, figures = Throughput(), TokenNLL(), {}
@@ -75,7 +77,13 @@ def deal_lessons(indices: Sequence[int], lessons: Sequence[Lesson], learner: Lea
     """This rank's micro-batches of one global batch as (indices, is_filler); lessons with and without images apart."""
     kinds = ([i for i in indices if not lessons[i].sample.media], [i for i in indices if lessons[i].sample.media])
     size = learner.optim.micro_batch_size
-    return [dealt for kind in kinds for dealt in deal(kind, learner.rank, learner.world_size, size)]
+    dealing = (learner.rank, learner.world_size, size)
+    return [dealt for kind in kinds for dealt in deal(kind, *dealing, length=lambda i: characters(lessons[i]))]
+
+
+def characters(lesson: Lesson) -> int:
+    """Length of prompt and response: what tells long rows from short ones before they are encoded, which each process does for its own."""
+    return len(lesson.sample.text()) + len(lesson.response)
 
 
 def encode(lesson: Lesson, codec: Codec) -> Encoded:

@@ -10,7 +10,7 @@ from factory.contracts import ModelFacts, StagePlan
 from factory.errors import ConfigError
 from factory.pipeline.fingerprint import identity_of_settings
 from factory.pipeline.sharding import device_bytes, with_sharding
-from factory.stages.deepspeed_config import TEMPLATES, complete, offloaded_bytes, read_config, stage_of
+from factory.stages.deepspeed_config import TEMPLATES, complete, offloaded_bytes, read_config, split_as, stage_of
 
 GIB = 2**30
 FACTS = ModelFacts("base", "text", 10**9, 2048, 24, 150_000, 4096)
@@ -65,6 +65,10 @@ def test_a_wrong_name_is_refused_with_a_way_out(name, stage, message):
     [
         ("{", "is no DeepSpeed configuration"),
         ("[]", "is no DeepSpeed configuration"),
+        (
+            '{"zero_optimization": {"stage": 2}, "sequence_parallel_size": 2}',
+            "splits a row over processes.*gradient_checkpointing",
+        ),
         ('{"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}', "takes optimizer out of the factory's hands"),
     ],
 )
@@ -126,6 +130,15 @@ def test_a_named_template_needs_its_zero_stage():
         with_sharding(composed(deepspeed="zero2"), FACTS, needed)
     chosen, notes = with_sharding(composed(deepspeed="zero2", zero_stage=2), FACTS, needed)
     assert chosen.config.launch.deepspeed == "zero2" and notes == ()
+
+
+def test_fsdp_is_an_alternative_to_deepspeed_and_counts_as_zero_3():
+    for both in ({"zero_stage": 2}, {"deepspeed": "auto"}, {"deepspeed": "zero3", "zero_stage": 3}):
+        with pytest.raises(ConfigError, match=r"launch\.fsdp=true splits the model without DeepSpeed"):
+            with_sharding(composed(fsdp=True, **{"deepspeed": ""} | both), FACTS, needed)
+    chosen, notes = with_sharding(composed(fsdp=True, deepspeed=""), FACTS, needed)
+    assert chosen.config.launch.fsdp and notes == ()
+    assert [split_as(launch) for launch in ({}, {"zero_stage": 2}, {"zero_stage": -1, "fsdp": True})] == [-1, 2, 3]
 
 
 def test_the_device_is_the_setting_or_a_share_of_what_is_free():

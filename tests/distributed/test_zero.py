@@ -1,9 +1,10 @@
-"""DeepSpeed ZeRO 1, 2 and 3 on two real processes give the losses, gradients and weights of one plain process, in every stage."""
+"""DeepSpeed ZeRO 1, 2 and 3 and FSDP2 on two real processes give the losses, gradients and weights of one plain process, in every stage."""
 
 import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import learnable
@@ -21,7 +22,9 @@ from factory.stages.rl.rollouts import Request, Sampling
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("zero_jobs.py")
-CASES = [(processes, zero) for processes in (1, 2) for zero in (0, 1, 2, 3)]
+ZERO = (0, 1, 2, 3)
+WAYS = (*ZERO, "fsdp")
+CASES = [(processes, zero) for processes in (1, 2) for zero in WAYS]
 KINDS = ("cpt", "sft", "rl")
 
 
@@ -31,7 +34,14 @@ def launch(jobs, processes, timeout_s=900):
     path.write_text(json.dumps(jobs))
     runner = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     search = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "rl")])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": search, "CUDA_VISIBLE_DEVICES": ""}
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": search,
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, *runner, str(PROGRAM), str(path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -75,17 +85,17 @@ def recording(rl_base, tmp_path_factory):
 def runs(text_base, rl_base, recording, tmp_path_factory):
     """(kind, processes, zero stage) -> workdir of a finished stage; `gradients` is a kind of its own."""
     root, found = tmp_path_factory.mktemp("zero"), {}
-    for processes in (1, 2):
+    # FSDP2 in programs of its own: accelerate keeps DeepSpeed on for the rest of a process.
+    for processes, ways in product((1, 2), (ZERO, ("fsdp",))):
         jobs = []
-        for zero in (0, 1, 2, 3):
-            for kind in ("gradients", *KINDS):
-                workdir = root / f"{kind}-{processes}-{zero}"
-                found[kind, processes, zero] = workdir
-                job = {"program": "run_stage", "kind": kind, "base": str(rl_base if kind == "rl" else text_base)}
-                job |= {"zero_stage": zero, "workdir": str(workdir)}
-                job |= {"settings": {"engine": f"recorded:{recording}"}} if kind == "rl" else {}
-                job |= {"program": "gradients"} if kind == "gradients" else {}
-                jobs.append(job)
+        for zero, kind in product(ways, ("gradients", *KINDS)):
+            workdir = root / f"{kind}-{processes}-{zero}"
+            found[kind, processes, zero] = workdir
+            job = {"program": "run_stage", "kind": kind, "base": str(rl_base if kind == "rl" else text_base)}
+            job |= {"zero_stage": zero, "workdir": str(workdir)}
+            job |= {"settings": {"engine": f"recorded:{recording}"}} if kind == "rl" else {}
+            job |= {"program": "gradients"} if kind == "gradients" else {}
+            jobs.append(job)
         launch(jobs, processes)
     return found
 
@@ -130,7 +140,7 @@ def assert_equal_runs(got, want):
         torch.testing.assert_close(weights[1][name], weights[0][name], rtol=0, atol=1e-5)
 
 
-RESUMES = [(1, 2, 1), (2, 2, 1), (2, 1, 2), (3, 2, 1), (3, 1, 2), (3, 2, 2)]
+RESUMES = [(1, 2, 1), (2, 2, 1), (2, 1, 2), (3, 2, 1), (3, 1, 2), (3, 2, 2), ("fsdp", 2, 1), ("fsdp", 1, 2), ("fsdp", 2, 2)]
 
 
 @pytest.mark.parametrize(("zero", "first", "then"), RESUMES)
@@ -149,3 +159,36 @@ def test_an_optimiser_in_the_machines_memory_trains_and_resumes_alike(straight, 
     launch([{**job, "program": "stop_after", "stop_after": 2}], 1)
     launch([{**job, "program": "run_stage"}], 1)
     assert_equal_runs(tmp_path / "resumed", straight)
+
+
+@pytest.mark.parametrize(("first", "then"), [(3, "fsdp"), ("fsdp", 2)])
+def test_zero_and_fsdp_take_up_each_others_checkpoints(straight, text_base, tmp_path, first, then):
+    job = {"kind": "cpt", "base": str(text_base), "workdir": str(tmp_path / "resumed")}
+    launch([{**job, "program": "stop_after", "stop_after": 2, "zero_stage": first}], 2)
+    launch([{**job, "program": "run_stage", "zero_stage": then}], 2)
+    assert_equal_runs(tmp_path / "resumed", straight)
+
+
+@pytest.mark.parametrize("kind", ["cpt", "sft"])
+def test_an_adapter_on_a_base_in_bf16_trains_under_fsdp(text_base, tmp_path, kind):
+    """Frozen weights in bf16 and trained ones in fp32 in one block; the adapter's folder is the one of a plain process."""
+    job = {
+        "program": "run_stage",
+        "kind": kind,
+        "base": str(text_base),
+        "precision": "bf16",
+        "adapter": {"kind": "lora", "rank": 4},
+    }
+    launch([{**job, "zero_stage": 0, "workdir": str(tmp_path / "plain")}], 1)
+    launch([{**job, "zero_stage": "fsdp", "workdir": str(tmp_path / "split")}], 2)
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("plain", "split")]
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-2) and ours["tokens"] == theirs["tokens"]
+    files = [sorted(path.name for path in (tmp_path / name / "model").iterdir()) for name in ("plain", "split")]
+    assert files[0] == files[1]
+    for name in files[0]:
+        if name.endswith(".json"):
+            one, other = ((tmp_path / way / "model" / name).read_text() for way in ("plain", "split"))
+            assert one.replace(str(tmp_path / "plain"), "") == other.replace(str(tmp_path / "split"), ""), name
+    weights = [load_file(tmp_path / way / "model" / "adapter_model.safetensors") for way in ("plain", "split")]
+    assert weights[0].keys() == weights[1].keys() and all(weights[0][n].shape == weights[1][n].shape for n in weights[0])

@@ -1,4 +1,4 @@
-"""Stages and single steps under one ZeRO stage after another. A program: `torchrun zero_jobs.py JOBS.json`, with tests/rl on PYTHONPATH."""
+"""Stages and single steps under one ZeRO stage (or FSDP2) after another. A program: `torchrun zero_jobs.py JOBS.json`, with tests/rl on PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ SETTINGS = {
 """Batches of 5 and of 9 rows: two processes get unequal shares."""
 
 
+def way_of(zero_stage: int | str) -> dict:
+    """Launch settings of a ZeRO stage, or of `fsdp`."""
+    return {"zero_stage": -1, "fsdp": True} if zero_stage == "fsdp" else {"zero_stage": zero_stage, "fsdp": False}
+
+
 def config_of(job: dict):
     """The stage's config; an adapter where the job asks for one."""
     from factory.config.schema import AdapterConfig, OptimConfig
@@ -33,7 +38,7 @@ def run_stage(job: dict) -> None:
     from factory.plugins import load_stage
 
     ctx = small_world.context(Path(job["workdir"]), Path(job["base"]), precision=job.get("precision", "fp32"))
-    launch = {**ctx.build["launch"], "zero_stage": job["zero_stage"], **job.get("launch", {})}
+    launch = {**ctx.build["launch"], **way_of(job["zero_stage"]), **job.get("launch", {})}
     ctx.build = {**ctx.build, "launch": launch, "mixture": {}, "pool": {"workers": 1, "max_error_rate": 1.0}}
     if job["kind"] == "rl":
         import learnable
@@ -65,18 +70,19 @@ def gradients(job: dict) -> None:
 
     from factory.config.schema import OptimConfig
     from factory.stages.batches import deal
+    from factory.stages.fully_sharded import whole
     from factory.stages.learner import Learner
     from factory.stages.models.load import load
     from factory.stages.objectives import Filler, TokenNLL
 
     loaded = load(job["base"], precision="fp32")
     optim = OptimConfig(lr=1e-4, warmup_steps=0, clip_norm=0.0)
-    learner = Learner(loaded, optim, 4, Path(job["workdir"]), 0, "fp32", zero_stage=job["zero_stage"])
+    learner = Learner(loaded, optim, 4, Path(job["workdir"]), 0, "fp32", **way_of(job["zero_stage"]))
     kept = {}
 
     def keep(*_):
         for name, parameter in learner.model.named_parameters():
-            gradient = safe_get_full_grad(parameter) if learner.is_deepspeed else parameter.grad
+            gradient = safe_get_full_grad(parameter) if learner.is_deepspeed else whole(parameter.grad)
             kept[name] = gradient.detach().float().cpu().clone()
 
     if learner.is_deepspeed:

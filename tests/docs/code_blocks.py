@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r"<!-- check: (network|gpu|elsewhere)[^>]*-->")
-"""Above a block that cannot be checked here: it needs a network, a GPU, or a program that is not ours."""
+MARK = re.compile(r"<!-- needs: ([^>]+?) -->")
+"""Above a block that cannot run here, with what it needs; the words are those of `run_blocks.NEEDS`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def blocks_of(text: str, path: str) -> Iterator[Block]:
             number = end + 1
         elif line.startswith("    ") and not lines[number - 1].strip():
             end = next((i for i in range(number, len(lines)) if lines[i].strip() and not lines[i].startswith("    ")), len(lines))
-            yield Block(path, number + 1, "", "\n".join(one[4:] for one in lines[number:end]))
+            mark = MARK.search("\n".join(lines[max(0, number - 2) : number]))
+            yield Block(path, number + 1, "", "\n".join(one[4:] for one in lines[number:end]), mark[1] if mark else "")
             number = end
         else:
             number += 1

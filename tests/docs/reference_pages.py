@@ -69,7 +69,7 @@ def cli_page() -> str:
         usage = " ".join(
             [f"factory {name}", *(_metavar(one) for one in command.params if one.param_type_name == "argument"), "[OPTIONS]"]
         )
-        parts += [f"    {usage}\n", f"{_plain(command.help)}\n"]
+        parts += [f"```text\n{usage}\n```\n", f"{_plain(command.help)}\n"]
         arguments = [
             (f"`{_metavar(one)}`", _plain(getattr(one, "help", "") or ""))
             for one in command.params

@@ -1,5 +1,6 @@
 """The reference pages are what the code would write now, and nothing that a user can type, set or meet is missing from them."""
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -71,6 +72,17 @@ def test_every_message_says_what_to_do():
     assert len(error_sites.sites()) > 600
     assert [f"{site.path}:{site.line}: {site.message}" for site in error_sites.without_remedy()] == []
     assert sum(site.is_elsewhere for site in error_sites.sites()) <= 20
+
+
+def test_every_message_stands_in_the_page_of_errors():
+    """The site puts them where docs/errors.md says so."""
+    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "site" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert hooks.MESSAGES in (DOCS / "errors.md").read_text(encoding="utf-8")
+    text = hooks.every_message()
+    told = [site for site in error_sites.sites() if not site.is_elsewhere]
+    assert [str(site) for site in told if site.message.replace("|", "\\|") not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from factory.errors import ConfigError, TrainingError
 from factory.stages.models.codec import Encoded
 from factory.stages.rl.engines.protocol import WeightSource
 from factory.stages.rl.engines.vllm import VllmEngine, VllmPlace
+from factory.stages.rl.engines.vllm_server import VllmServer
 from factory.stages.rl.rollouts import Request, Sampling
 
 HERE = Path(__file__).parent
@@ -265,3 +267,21 @@ def _is_alive(pid):
         return stat.read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def test_who_waits_for_a_server_is_let_go_when_it_is_closed(tmp_path):
+    """Rollouts written in a thread must not hold up the end of a program for `ready_timeout_s`."""
+    server = VllmServer(VllmConfig(python=sys.executable, ready_timeout_s=600.0), tmp_path, threads=1, on_gpu=False)
+    said = []
+
+    def wait():
+        try:
+            server.wait_ready()
+        except TrainingError as err:
+            said.append(str(err))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    server.close()
+    waiting.join(30)
+    assert not waiting.is_alive() and "was closed" in said[0]

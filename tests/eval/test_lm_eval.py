@@ -78,6 +78,14 @@ def test_the_key_is_never_on_the_command_line():
     assert words[-4:] == ["--limit", "3", "--num_fewshot", "2"]
 
 
+def test_a_model_that_sees_is_loaded_by_the_harness_multimodal_class(tmp_path):
+    for folder, config, kind in (("eyes", {"vision_config": {}}, "hf-multimodal"), ("words", {}, "hf")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+        words = harness.arguments(tmp_path / folder, harness.Suite(("a",)), Path("out"))
+        assert words[words.index("--model") + 1] == kind
+
+
 TASKS = {
     "tiny_choice.yaml": "task: tiny_choice\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: '{{choices}}'\ndoc_to_target: '{{gold}}'\nmetric_list: [{metric: acc}, {metric: acc_norm}]\n",
     "tiny_words.yaml": "task: tiny_words\noutput_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{choices[gold]}}'\ngeneration_kwargs: {until: [\"\\n\"], max_gen_toks: 4}\nmetric_list: [{metric: exact_match}]\n",

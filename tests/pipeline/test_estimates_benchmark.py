@@ -44,3 +44,41 @@ def test_calibrated_on_the_other_run(tmp_path):
     assert estimates.left_out(steps[0], steps) == pytest.approx(1.0)
     assert estimates.left_out(steps[0], steps[:2]) is None
     assert estimates.table(steps)[-1].startswith("all") and "2/4" in estimates.table(steps)[-1]
+
+
+def test_time_on_cpu_is_cpu_seconds_and_memory_is_set_against_the_plan(tmp_path):
+    run = make(tmp_path, "a", [("sft", 12.0, "1.00 x 6 s + 1.00 x (", 40.0), ("rl", 12.0, "1.00 x 6 s + 1.00 x (", 12.0)])
+    plan = json.loads((run / "plan.json").read_text())
+    plan["steps"][0] |= {"peak_memory_bytes": 100, "process_bytes": 700, "memory_bytes": 800}
+    (run / "plan.json").write_text(json.dumps(plan))
+    lock = run / "stages" / "00-sft" / "stage.lock"
+    lock.write_text(json.dumps({"seconds": 40.0, "usage": {"cpu_s": 13.0, "peak_bytes": 1200}}))
+    sft, rl = estimates.steps_of(run)
+    assert (sft.measured_s, sft.planned_bytes, sft.peak_bytes) == (13.0, 800, 1200)
+    assert (rl.measured_s, rl.peak_bytes) == (12.0, 0)
+    # 13 / 12 is near, 1200 / 800 is not.
+    assert estimates.share([13 / 12, 1200 / 800]) == "1/2" and estimates.share([]) == ""
+    assert list(estimates.lines_of_build("toy", "first", [sft]))[-1].endswith("time 1/1, memory 0/1")
+
+
+def test_the_memory_of_a_process_is_learned_where_the_model_is_small():
+    from factory.pipeline import estimate as est
+
+    mib = 2**20
+    found = est.learned_memory(est.CPU_THREAD, "sft", "toy", model=100 * mib, usage={"peak_bytes": 900 * mib})
+    assert found == {"cpu-1-thread/sft/process_mib": 800.0, "cpu-1-thread/sft/process_mib/toy": 800.0}
+    assert est.process_bytes(found, est.CPU_THREAD, "sft", "other") == 800 * mib
+    assert est.process_bytes({}, est.CPU_THREAD, "sft", "toy") == int(est.PROCESS_MIB * mib)
+    assert est.learned_memory(est.CPU_THREAD, "sft", "toy", model=500 * mib, usage={"peak_bytes": 900 * mib}) == {}
+    assert est.learned_memory(est.CPU_THREAD, "sft", "toy", model=1, usage={}) == {}
+    assert (
+        est.process_bytes(found, est.GPU, "sft", "toy") == 0
+        and est.learned_memory(est.GPU, "sft", "toy", model=1, usage={"peak_bytes": 9}) == {}
+    )
+
+
+def test_a_worker_tells_what_it_took():
+    from factory.pipeline.worker import usage
+
+    told = usage()
+    assert told["cpu_s"] > 0 and 20 * 2**20 < told["peak_bytes"] < 64 * 2**30
