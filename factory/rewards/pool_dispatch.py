@@ -82,6 +82,7 @@ class Dispatcher(threading.Thread):
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
+        self._is_woken = False
         self._is_closing = False
         self._num_start_failures = 0
         self._next_number = 0
@@ -90,10 +91,8 @@ class Dispatcher(threading.Thread):
 
     def add(self, calls: list[Call]) -> None:
         """Queue calls. May be called from any thread."""
-        was_empty = not self._queue
         self._queue.extend(calls)
-        if was_empty:
-            self._wake()
+        self._wake()
 
     def stop(self) -> None:
         """Kill the workers and end the thread; queued calls are dropped. Idempotent."""
@@ -139,9 +138,11 @@ class Dispatcher(threading.Thread):
             self._on_verdicts(found)
 
     def _wake(self) -> None:
-        # Full: it is awake already. Closed: there is nobody to wake.
-        with contextlib.suppress(OSError):
-            self._wake_in.send(b"x")
+        """Make the thread look at its queue. One byte at a time is enough; it is given after the queue, and taken before it is read."""
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(OSError):  # closed: there is nobody to wake
+                self._wake_in.send(b"x")
 
     def _start_worker(self) -> None:
         worker = WorkerProcess.start(self._config.pack, self._config.memory_mib, network=self._config.network)
@@ -224,6 +225,7 @@ class Dispatcher(threading.Thread):
         for key, events in self._selector.select(timeout):
             if key.data is None:
                 self._wake_out.recv(4096)
+                self._is_woken = False
             elif key.data in self._workers:
                 if events & selectors.EVENT_WRITE:
                     key.data.flush()

@@ -4,6 +4,7 @@ import random
 import sqlite3
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,38 @@ def _step_seconds(it: VerifierPool, samples: list[Sample]) -> float:
         it.submit(i, f"text {i}", samples[i // 8], ["right", "flaky"])
     assert len(dict(it.results())) == 256
     return time.perf_counter() - started
+
+
+class Held(deque):
+    """A queue of the pool in which the next `extend` takes as long as its caller wants, as when its thread is not scheduled."""
+
+    gate: threading.Event | None = None
+
+    def extend(self, calls):
+        if self.gate is not None:
+            self.gate.wait(20)
+        super().extend(calls)
+
+
+def test_a_call_that_is_queued_late_wakes_the_pool(tmp_path):
+    """Between a look at the queue and the entry into it, the pool may do all that there was to do, and go to sleep."""
+    file = tmp_path / "go"
+    with VerifierPool(PACK, workers=1) as pool:
+        pool.score([("warm", sample(), ["right"])])
+        queue = pool._dispatcher._queue = Held()
+        pool.submit("first", "text", sample(str(file)), ["waits"])
+        time.sleep(0.1)
+        pool.submit("second", "text", sample(), ["right"])  # waits behind the first
+        queue.gate = threading.Event()
+        late = threading.Thread(target=pool.submit, args=("late", "text", sample(), ["right"]))
+        late.start()
+        time.sleep(0.2)
+        file.touch()
+        time.sleep(1.0)  # first and second are done, the pool sleeps
+        queue.gate.set()
+        late.join(20)
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(key for key, _ in pool.results()), daemon=True)
+        reader.start()
+        reader.join(20)
+        assert sorted(found) == ["first", "late", "second"]
