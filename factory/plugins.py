@@ -24,6 +24,7 @@ import yaml
 
 from factory.contracts import CONTRACT, DomainPack, Manifest, Stage
 from factory.errors import BrokenPlugin, DuplicatePlugin, UnknownPlugin, near_miss
+from factory.quick_yaml import read_yaml
 
 PACK_GROUP = "factory.domain_packs"
 STAGE_GROUP = "factory.stage_kinds"
@@ -42,7 +43,6 @@ GROUPS = {
 """Entry point group -> what one of it is called."""
 COMPOSER = "factory.packs.composed"
 """Module that makes one pack of several; reached by name, since it lies above this one."""
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `pack.yaml`. Raises BrokenPlugin naming the file, the key and the remedy."""
     path = folder / "pack.yaml"
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML)
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         raise BrokenPlugin(f"{path}: cannot be read: {err}. A pack needs a valid pack.yaml.") from err
     if not isinstance(raw, Mapping):

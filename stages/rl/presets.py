@@ -9,9 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory.errors import ConfigError, near_miss
+from factory.quick_yaml import read_yaml
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.pieces.catalogue import find, make
 from factory.stages.rl.pieces.needs import NEEDS
@@ -43,8 +42,7 @@ class Preset:
 @cache
 def presets() -> Mapping[str, Preset]:
     """All presets by name. Raises ConfigError when the file extends in a circle or names an unknown piece."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the slow one costs a plan 50 ms
-    rows = yaml.load(FILE.read_text(encoding="utf-8"), Loader=loader)
+    rows = read_yaml(FILE.read_text(encoding="utf-8"))
 
     def whole(name: str, seen: tuple[str, ...] = ()) -> Named:
         if name in seen or name not in rows:

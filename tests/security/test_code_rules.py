@@ -98,7 +98,7 @@ def faults_of(tree: ast.AST, path: str = "x.py") -> list[str]:
 
 FOREIGN_TEMPLATES = {"factory/packs/generated.py"}
 """Where templates of packs are rendered; every other place renders templates of ours."""
-SAFE_LOADERS = {"_Loader", "_YAML", "yaml.SafeLoader", "yaml.CSafeLoader"}
+SAFE_LOADERS = {"_Loader", "SAFE_LOADER", "yaml.SafeLoader", "yaml.CSafeLoader"}
 
 
 def _is_safe_loader(call: ast.Call) -> bool:
@@ -130,10 +130,10 @@ def test_the_scan_sees_what_it_forbids(text):
 def test_the_loaders_that_are_called_safe_are_safe():
     import yaml
 
-    from factory import plugins
+    from factory import quick_yaml
     from factory.config import layers
 
-    for loader in (plugins._YAML, layers._Loader):
+    for loader in (quick_yaml.SAFE_LOADER, layers._Loader):
         with pytest.raises(yaml.YAMLError):
             yaml.load("!!python/object/apply:os.system ['true']", Loader=loader)
 
