@@ -37,8 +37,9 @@ SHARED = {
     "reference": {"ema": {"every": 1, "decay": 0.5}},
     "group_reward": {"care": {"opens": "", "closes": ""}},
     "token_weight": "tw_grpo",
+    "auxiliary": {"staged_entropy": {"easy": 0.0, "medium": 0.01, "hard": 0.3, "ends": [0.2, 0.4, 1.0]}},
 }
-"""Pieces whose forwards are dealt out to the processes, and a reference that every process keeps."""
+"""Pieces whose forwards are dealt out to the processes, a reference that every process keeps, and a term that follows the clock."""
 
 
 def run(base, engine, workdir, world, pieces=PLAIN):
@@ -58,6 +59,10 @@ def test_two_processes_equal_one(base, recording, tmp_path, pieces):
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-6)
         assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
         assert two["kl"] == pytest.approx(one["kl"], abs=1e-6)
+    if "auxiliary" in pieces:
+        [term] = {name for name in rows[0] if name.startswith("auxiliary/")}
+        assert rows[0][term] == rows_of_two[0][term] == 0.0 > rows[1][term], "the second step is in the last stage"
+        assert rows_of_two[1][term] == pytest.approx(rows[1][term], rel=1e-4)
     # The second step's rollouts are older than the weights: their old log-probs were computed again.
     assert "stale_rollouts" not in rows[0] and rows[1]["stale_rollouts"] > 0
     base_weights = load_file(base / "model.safetensors")

@@ -25,14 +25,15 @@ def check_shape(shape: str) -> None:
         raise ValueError(f"shape: {err}") from err
 
 
-def canonical_answer(rollout: Rollout, sample: Sample, shape: str) -> str | None:
+def canonical_answer(rollout: Rollout, sample: Sample, shape: str, *, is_marked: bool = False) -> str | None:
     """The answer in a form that is equal for equal answers; None when there is none.
 
-    The answer is the format's field `answer`, else what stands where `shape` marks it (leniently). With options in
+    The answer is the format's field `answer`, else what stands where `shape` marks it; unless it has to be marked
+    (`is_marked`), text without the mark is read leniently, as `factory.rewards.formats.parse` says. With options in
     `sample.meta` it is the option's letter; else a number is its value, a sentence that says yes or no first is that word,
     and other text is normalised. The reference is never looked at.
     """
-    answer = rollout.fields.get("answer") or parse(rollout.text, shape, lenient=True).answer
+    answer = rollout.fields.get("answer") or parse(rollout.text, shape, lenient=not is_marked).answer
     if answer is None:
         return None
     if sample.meta.get("options"):

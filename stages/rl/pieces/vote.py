@@ -37,6 +37,8 @@ class MajorityVote:
 
     shape: str = "think_answer"
     """How the answer is marked, a name of factory/rewards/formats.py; a format's field `answer` goes first."""
+    marked_only: bool = False
+    """True: text without the mark is no answer, as the source has it with boxes; False: it is read leniently."""
     tasks: list[str] = field(default_factory=list)
     """Tasks that it is for, the others keep their labels; none named: all."""
 
@@ -53,7 +55,7 @@ class MajorityVote:
         if not is_routed(group, self.tasks):
             return
         live = group.live()
-        answers = [canonical_answer(rollout, group.sample, self.shape) for rollout in live]
+        answers = [canonical_answer(rollout, group.sample, self.shape, is_marked=self.marked_only) for rollout in live]
         tied = leaders(answers)
         label = ctx.rng(f"vote/{group.sample.id}").choice(tied) if tied else None
         for rollout, answer in zip(live, answers, strict=True):

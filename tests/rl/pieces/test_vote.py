@@ -45,6 +45,16 @@ def test_equal_answers_are_equal_however_they_are_written():
     assert voted(rows).values() == [1, 1, 1, 0, 0]
 
 
+@pytest.mark.proves("group_reward.vote", "table")
+def test_the_sources_vote_hears_only_what_is_boxed():
+    texts = [r"\boxed{4}", r"\boxed{5}", r"\boxed{5}", "The answer is 4.", "4", "answer: 4"]
+    rows = [{"text": text, "exact": 0.0} for text in texts]
+    # Leniently 4 is said four times against two; boxed, twice 5 against one 4 and three without an answer.
+    assert voted(rows, piece=MajorityVote(shape="boxed")).values() == [1, 0, 0, 1, 1, 1]
+    assert voted(rows, piece=MajorityVote(shape="boxed", marked_only=True)).values() == [0] * 6
+    assert voted(rows[:4], piece=MajorityVote(shape="boxed", marked_only=True)).values() == [0, 1, 1, 0]
+
+
 @pytest.mark.proves("group_reward.vote", "law")
 @given(answers, st.randoms(use_true_random=False), st.integers(0, 9))
 def test_the_vote_is_one_answer_as_frequent_as_any_whatever_the_order(given_answers, random, at):
