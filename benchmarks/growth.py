@@ -39,7 +39,7 @@ def make_registry(root: Path, count: int) -> None:
             LineageStep(kind, kind, None, f"{kind}-{number}", f"{number:064x}") for kind in ("base", "cpt", "sft", "rl")
         )
         record = ModelRecord(
-            name=f"model-{number // 4}", version=number % 4 + 1, domain=f"domain-{number % 8}", stage="rl", base={"ref": "embedded-text"},
+            name=f"model-{number // 4}", version=number % 4 + 1, domain=f"domain-{number % 8}", stage="rl", base={"ref": "embedded-text", "hash": "b" * 64},
             artifacts={"model": f"{number:064x}"}, lineage=steps, config={"recipe": "embedded", "stages": {"rl": {"lr": [1e-4] * 40}}},
             seed=number, versions={"torch": "2"}, data={}, licence="Apache-2.0", intended_use="benchmarks", not_for="anything else",
             evals={"rl": {"test": {"name": "accuracy", "value": 0.5, "ci": [0.4, 0.6], "n": 400}}}, run=f"run-{number}",
@@ -67,6 +67,7 @@ def registry(count: int, repeats: int) -> dict[str, list[float]]:
         queries: dict[str, Callable[[], Any]] = {
             "models list": known.list, "models list --domain": lambda: known.list("domain-3"),
             "models built from a step": lambda: known.index.built_from("sft-77"), "models show NAME": lambda: known.show("model-1"),
+            "models why NAME": lambda: known.index.relatives(known.show("model-1")),
             "models list --domain, index one model behind": behind,
         }  # fmt: skip
         return {

@@ -7,25 +7,30 @@ rows of those that are. So a query costs one look at each name, and a registrati
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from factory.errors import RegistryError
 from factory.registry.records import ModelRecord, read_record
+from factory.registry.relatives import Relatives, kin_keys, relatives_of
 
+log = logging.getLogger(__name__)
 _TABLES = """
 CREATE TABLE models (
     id TEXT PRIMARY KEY, name TEXT, version INTEGER, domain TEXT, recipe TEXT, base TEXT, stage TEXT, metric TEXT, value REAL,
     seed INTEGER, created TEXT, run TEXT, licence TEXT);
 CREATE TABLE lineage (model TEXT, position INTEGER, step TEXT, kind TEXT, fingerprint TEXT, PRIMARY KEY (model, position));
 CREATE TABLE manifests (file TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER);
+CREATE TABLE kin (model TEXT, kind TEXT, key TEXT, PRIMARY KEY (model, kind, key)) WITHOUT ROWID;
 CREATE INDEX lineage_fingerprint ON lineage (fingerprint);
+CREATE INDEX kin_key ON kin (kind, key);
 """
 State = Mapping[str, tuple[int, int]]
 """File name of a manifest -> (size in bytes, time of its last change in ns)."""
@@ -91,10 +96,12 @@ class Index:
             ids = [(name.removesuffix(".json"),) for (name,) in gone]
             connection.executemany("DELETE FROM models WHERE id = ?", ids)
             connection.executemany("DELETE FROM lineage WHERE model = ?", ids)
+            connection.executemany("DELETE FROM kin WHERE model = ?", ids)
             fresh = [name for name in state if known.get(name) != state[name]]
             for record in self._records(fresh):
                 connection.execute(f"INSERT INTO models VALUES ({','.join('?' * 13)})", _model_row(record))
                 connection.executemany("INSERT INTO lineage VALUES (?,?,?,?,?)", _lineage_rows(record))
+                connection.executemany("INSERT INTO kin VALUES (?,?,?)", _kin_rows(record))
             connection.executemany("INSERT INTO manifests VALUES (?,?,?)", [(name, *state[name]) for name in fresh])
 
     def _records(self, names: Iterable[str]) -> list[ModelRecord]:
@@ -119,15 +126,18 @@ class Index:
         records = self._records(state)
         wanted = [_model_row(record) for record in records]
         steps = sorted(row for record in records for row in _lineage_rows(record))
+        keys = sorted(row for record in records for row in _kin_rows(record))
         if not self.path.exists():
             return not wanted
         try:
             with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
                 models = connection.execute("SELECT * FROM models ORDER BY id").fetchall()
                 lineage = connection.execute("SELECT * FROM lineage ORDER BY model, position").fetchall()
+                kin = connection.execute("SELECT * FROM kin ORDER BY model, kind, key").fetchall()
         except sqlite3.Error:
             return False
-        return models == sorted(wanted, key=lambda row: row[0]) and lineage == steps and self._indexed_state() == state
+        is_whole = models == sorted(wanted, key=lambda row: row[0]) and lineage == steps and kin == keys
+        return is_whole and self._indexed_state() == state
 
     def rows(self, domain: str | None = None) -> list[dict[str, Any]]:
         """Models, newest first, as plain rows."""
@@ -140,30 +150,41 @@ class Index:
             for row in self._select("SELECT DISTINCT model FROM lineage WHERE fingerprint = ? ORDER BY model", (fingerprint,))
         ]
 
+    def relatives(self, record: ModelRecord) -> Relatives:
+        """All kin of a model; no other manifest is read."""
+        with self._open() as connection:
+            return relatives_of(record, _KinTable(connection))
+
     def _select(self, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        state = self._state()
-        if not state:
-            return []
+        with self._open() as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection to an index that follows the manifests, for reading."""
         try:
-            self._follow(state)
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-        except (RegistryError, sqlite3.Error) as err:
-            # A disk that may only be read still has its manifests, and those are the truth.
-            connection = sqlite3.connect(":memory:")
-            try:
-                self._fill(connection, state)
-            except sqlite3.Error:
-                connection.close()
-                raise RegistryError(f"{self.path}: the index cannot be read: {err}. Run `factory models reindex`.") from err
-            except RegistryError:
-                connection.close()
-                raise
-        try:
-            with closing(connection):
-                connection.row_factory = sqlite3.Row
-                return [dict(row) for row in connection.execute(query, values)]
+            with closing(self._connect(self._state())) as connection:
+                yield connection
         except sqlite3.Error as err:
             raise RegistryError(f"{self.path}: the index cannot be read: {err}. Run `factory models reindex`.") from err
+
+    def _connect(self, state: State) -> sqlite3.Connection:
+        """To the file; in memory where it cannot be written, and where there is no model to write one for."""
+        if state:
+            try:
+                self._follow(state)
+                return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            except (RegistryError, sqlite3.Error) as err:
+                # A disk that may only be read still has its manifests, and those are the truth.
+                log.debug("%s: read from the manifests: %s", self.path, err)
+        connection = sqlite3.connect(":memory:")
+        try:
+            self._fill(connection, state)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _state(self) -> State:
         """Names, sizes and times of the manifests there are."""
@@ -187,9 +208,25 @@ class Index:
             return None
         try:
             with closing(sqlite3.connect(self.path)) as connection:
+                connection.execute("SELECT 1 FROM kin LIMIT 1")  # the youngest table
                 return _manifests_in(connection)
         except sqlite3.Error:
             return None
+
+
+class _KinTable:
+    """The table `kin` as a KeyTable (factory.registry.relatives)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def holders(self, kind: str, keys: Collection[str]) -> list[tuple[str, str]]:
+        wanted = json.dumps(sorted(keys))
+        query = "SELECT model, key FROM kin WHERE kind = ? AND key IN (SELECT value FROM json_each(?)) ORDER BY model, key"
+        return self._connection.execute(query, (kind, wanted)).fetchall()
+
+    def of(self, model: str, kind: str) -> list[str]:
+        return [key for (key,) in self._connection.execute("SELECT key FROM kin WHERE model = ? AND kind = ?", (model, kind))]
 
 
 def _manifests_in(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
@@ -209,3 +246,7 @@ def _model_row(record: ModelRecord) -> tuple[Any, ...]:
 
 def _lineage_rows(record: ModelRecord) -> list[tuple[Any, ...]]:
     return [(record.id, position, step.name, step.kind, step.fingerprint) for position, step in enumerate(record.lineage)]
+
+
+def _kin_rows(record: ModelRecord) -> list[tuple[str, str, str]]:
+    return [(record.id, kind, key) for kind, key in sorted(kin_keys(record))]

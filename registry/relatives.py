@@ -1,11 +1,15 @@
-"""Which models are kin: those built from a model, and those that share its base, its data or finished steps."""
+"""Which models are kin: those built from a model, and those that share its base, its data or finished steps.
+
+Each model is known by keys of a few kinds, which the index holds, so that the kin of one are found without reading the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 from factory.registry.records import ModelRecord
 
@@ -24,17 +28,62 @@ class Relatives:
     same_data: Mapping[str, str]
 
 
-def relatives_of(record: ModelRecord, everyone: Iterable[ModelRecord]) -> Relatives:
-    """All kin of `record` among `everyone` (the record itself is passed over)."""
-    others = [other for other in everyone if other.id != record.id]
-    parents = {other.id: "its weights are the base" for other in others if _is_child(record, other)}
+class KeyTable(Protocol):
+    """Where the keys of all models can be looked up."""
+
+    def holders(self, kind: str, keys: Collection[str]) -> Iterable[tuple[str, str]]:
+        """(model id, key) of every model that has one of these keys of that kind, sorted."""
+
+    def of(self, model: str, kind: str) -> Collection[str]:
+        """The keys of that kind that a model has."""
+
+
+def kin_keys(record: ModelRecord) -> frozenset[tuple[str, str]]:
+    """(kind, key) of a model: what it `starts` from, what it `is` to others, its `base`, trained `step`s, data `file`s and `pack`."""
     base = record.base.get("hash")
+    pack = record.data.get("pack")
+    found = {
+        "starts": [base, PurePath(record.base.get("path") or "").name, record.base.get("ref")],
+        "is": [*weights_of(record), record.id],
+        "base": [base],
+        "step": [step.fingerprint for step in record.lineage if step.kind not in ("base", "eval")],
+        "file": list(data_files(record.data).values()),
+        "pack": [pack.get("hash")] if isinstance(pack, dict) else [],
+    }
+    return frozenset((kind, key) for kind, keys in found.items() for key in keys if key and isinstance(key, str))
+
+
+class Keys:
+    """A KeyTable of a few records in memory."""
+
+    def __init__(self, records: Iterable[ModelRecord]) -> None:
+        self._keys = {record.id: kin_keys(record) for record in records}
+
+    def holders(self, kind: str, keys: Collection[str]) -> list[tuple[str, str]]:
+        """As KeyTable."""
+        return sorted((model, key) for model, own in self._keys.items() for key in keys if (kind, key) in own)
+
+    def of(self, model: str, kind: str) -> list[str]:
+        """As KeyTable."""
+        return sorted(key for found, key in self._keys[model] if found == kind)
+
+
+def relatives_of(record: ModelRecord, table: KeyTable) -> Relatives:
+    """All kin of `record` among the models of the table (the record itself is passed over)."""
+    own: dict[str, list[str]] = defaultdict(list)
+    for kind, key in sorted(kin_keys(record)):
+        own[kind].append(key)
+
+    def sharing(kind: str) -> dict[str, set[str]]:
+        return _by_model(table.holders(kind, own[kind]), record.id)
+
+    made = [step for step in record.lineage if step.kind not in ("base", "eval")]
     return Relatives(
-        parents,
-        _descendants(record, others),
-        {other.id: f"base {other.base.get('ref')}" for other in others if base and other.base.get("hash") == base},
-        {other.id: ", ".join(names) for other in others if (names := _shared_steps(record, other))},
-        {other.id: how for other in others if (how := _shared_data(record.data, other.data))},
+        dict.fromkeys(_by_model(table.holders("is", own["starts"]), record.id), "its weights are the base"),
+        _descendants(record.id, own["is"], table),
+        dict.fromkeys(sharing("base"), f"base {record.base.get('ref')}"),
+        {other: ", ".join(step.name for step in made if step.fingerprint in shared) for other, shared in sharing("step").items()},
+        _same_data(record, sharing("file"), sharing("pack")),
     )
 
 
@@ -45,38 +94,38 @@ def weights_of(record: ModelRecord) -> set[str]:
     return set() if record.base.get("hash") in found else found
 
 
-def _is_child(child: ModelRecord, parent: ModelRecord) -> bool:
-    named = {child.base.get("hash"), PurePath(child.base.get("path") or "").name, child.base.get("ref")}
-    return bool(named & {*weights_of(parent), parent.id})
-
-
-def _descendants(record: ModelRecord, others: Sequence[ModelRecord]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    line = [record]
-    while line:
-        parent = line.pop(0)
-        for other in others:
-            if other.id not in found and other.id != record.id and _is_child(other, parent):
-                found[other.id] = f"built from {parent.id}"
-                line.append(other)
-    return found
-
-
-def _shared_steps(record: ModelRecord, other: ModelRecord) -> list[str]:
-    own = {step.fingerprint for step in other.lineage if step.kind not in ("base", "eval")}
-    return [step.name for step in record.lineage if step.kind not in ("base", "eval") and step.fingerprint in own]
-
-
-def _shared_data(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    files = set(data_files(first).values()) & set(data_files(second).values())
-    parts = [f"{len(files)} equal data file{'s' if len(files) > 1 else ''}"] if files else []
-    pack, other = first.get("pack") or {}, second.get("pack") or {}
-    if isinstance(pack, dict) and isinstance(other, dict) and pack.get("hash") and pack["hash"] == other.get("hash"):
-        parts.append(f"pack {pack.get('name')} {pack.get('version')}")
-    return ", ".join(parts)
-
-
 def data_files(data: Mapping[str, Any]) -> dict[str, str]:
     """Path -> hash of the user's files that a record names."""
     files = data.get("files")
     return {str(path): str(digest) for path, digest in files.items()} if isinstance(files, dict) else {}
+
+
+def _by_model(found: Iterable[tuple[str, str]], without: str) -> dict[str, set[str]]:
+    shared: dict[str, set[str]] = {}
+    for model, key in found:
+        if model != without:
+            shared.setdefault(model, set()).add(key)
+    return shared
+
+
+def _descendants(ancestor: str, weights: Collection[str], table: KeyTable) -> dict[str, str]:
+    found: dict[str, str] = {}
+    line = [(ancestor, weights)]
+    while line:
+        parent, is_known_as = line.pop(0)
+        for child in _by_model(table.holders("starts", is_known_as), ancestor):
+            if child not in found:
+                found[child] = f"built from {parent}"
+                line.append((child, table.of(child, "is")))
+    return found
+
+
+def _same_data(record: ModelRecord, files: Mapping[str, set[str]], packs: Mapping[str, set[str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for other in sorted({*files, *packs}):
+        count = len(files.get(other, ()))
+        parts = [f"{count} equal data file{'s' if count > 1 else ''}"] if count else []
+        if other in packs:
+            parts.append(f"pack {record.data['pack'].get('name')} {record.data['pack'].get('version')}")
+        found[other] = ", ".join(parts)
+    return found

@@ -81,12 +81,11 @@ def _eval_rows(evals: Any) -> list[tuple[Any, ...]]:
 @app.command()
 def why(name: Name, as_json: options.Json = False) -> None:
     """Tell where a model came from: base, steps, data, measurements, why its stage was kept, and its kin."""
-    from factory.registry.relatives import relatives_of
     from factory.registry.why import explain, why_text
 
     registry = open_registry()
     record = registry.show(name)
-    found = explain(record, relatives_of(record, registry.records()))
+    found = explain(record, registry.index.relatives(record))
     emit_json(found) if as_json else say(why_text(found))
 
 

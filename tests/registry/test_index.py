@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from random import Random
 
 import pytest
 
 from factory.registry import index as index_module
+from factory.registry.models import Registry
+from factory.registry.relatives import Keys, relatives_of
 
 
 @pytest.fixture
@@ -65,3 +68,30 @@ def test_reindex_reads_everything(registry, put, reads):
     put("a"), put("b")
     reads.clear()
     assert registry.reindex() == 2 and reads == ["a-v1", "b-v1"]
+
+
+def test_an_index_without_the_youngest_table_is_built_again(registry, put):
+    record = put("a")
+    put("b")
+    with sqlite3.connect(registry.index.path) as connection:
+        connection.executescript("DROP TABLE kin")
+    assert registry.index.relatives(record).same_base == {"b-v1": "base embedded-text"} and registry.index.holds_the_truth()
+
+
+def test_kin_come_from_the_index_as_from_the_records_and_no_other_manifest_is_read(registry, put, reads):
+    random = Random(3)
+    records = [put("m0", "0")]
+    for number in range(1, 12):
+        parent = random.choice([None, *records])
+        base = {"ref": parent.id, "hash": parent.artifacts["model"]} if parent else {"ref": "own", "hash": f"{number % 3:064x}"}
+        files = {f"f{n}": f"{n:064x}" for n in random.sample(range(5), 2)}
+        pack = {"name": "toy", "version": "1", "hash": f"{number % 2:064x}"}
+        records.append(put(f"m{number}", str(number), base=base, data={"pack": pack, "files": files}))
+    reads.clear()
+    found = [registry.index.relatives(record) for record in records]
+    assert reads == [] and found == [relatives_of(record, Keys(records)) for record in records]
+    assert any(len(kin.descendants) > 2 for kin in found) and any(kin.parents for kin in found)
+
+
+def test_nothing_is_written_for_a_registry_that_is_not_there(tmp_path):
+    assert Registry(tmp_path / "none").list() == [] and list(tmp_path.iterdir()) == []

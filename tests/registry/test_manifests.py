@@ -15,7 +15,7 @@ from factory.errors import RegistryError
 from factory.registry.lineage import lineage_text
 from factory.registry.models import Registry
 from factory.registry.records import ModelRecord
-from factory.registry.relatives import relatives_of
+from factory.registry.relatives import Keys, relatives_of
 from factory.registry.why import explain, why_text
 
 VALUES = st.recursive(
@@ -68,7 +68,7 @@ def test_a_record_with_anything_in_it_is_refused_or_can_be_listed_and_explained(
         stored = registry.enter(record)
         assert [found["id"] for found in registry.list()] == [stored.id] and registry.index.holds_the_truth()
         try:
-            assert why_text(explain(record, relatives_of(record, [record, other])))
+            assert why_text(explain(record, relatives_of(record, Keys([record, other]))))
             assert lineage_text(record)
         except RegistryError as err:
             assert "lineage" in str(err)

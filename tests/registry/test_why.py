@@ -10,7 +10,7 @@ import pytest
 from factory.registry.files import write_json
 from factory.registry.measured import samples_file
 from factory.registry.records import LineageStep
-from factory.registry.relatives import relatives_of
+from factory.registry.relatives import Keys, relatives_of
 from factory.registry.why import explain, settings_that_matter
 
 
@@ -53,15 +53,17 @@ def test_a_model_that_is_its_base_has_no_descendants(registry, put, making):
     base = put("same", "x", stage="base")
     same = base.__class__(**{**vars(base), "artifacts": {"model": "b" * 64}})
     other = put("other", "y")
-    assert relatives_of(same, [other]).descendants == {} and set(relatives_of(same, [other]).same_base) == {"other-v1"}
+    assert relatives_of(same, Keys([other])).descendants == {} and set(relatives_of(same, Keys([other])).same_base) == {
+        "other-v1"
+    }
 
 
 def test_why_says_when_the_record_does_not_tell(registry, put, making):
     record = put(evals={}, config={})
-    found = explain(record, relatives_of(record, []))
+    found = explain(record, relatives_of(record, Keys([])))
     assert found["chosen"]["follows_rule"] is None and found["steps"][0]["settings"] == {}
     against = put("b", evals={"cpt": {"validation": {"value": 0.9}}, "sft": {"validation": {"value": 0.1}}})
-    assert explain(against, relatives_of(against, []))["chosen"]["follows_rule"] is False
+    assert explain(against, relatives_of(against, Keys([])))["chosen"]["follows_rule"] is False
 
 
 def test_settings_of_an_unknown_stage_kind_are_told_whole():
