@@ -23,6 +23,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
 
 class FactoryError(Exception):
     """Base of every error that is the user's to read, not a bug of ours."""
@@ -98,6 +100,11 @@ class Preempted(Interrupted):
     """Asked by SIGUSR1 to make room for others: stopped after a checkpoint. A job system should queue the same command again."""
 
     exit_code = 75
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Whether an exception of any library says that there was no memory left, on the machine or on a device."""
+    return isinstance(err, MemoryError) or any(words in str(err).lower() for words in _NO_MEMORY)
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

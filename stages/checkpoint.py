@@ -75,14 +75,22 @@ def finish_checkpoint(unfinished: Path, step: int) -> Path:
         _fsync(path)
     _fsync(unfinished)
     final = root / f"{_PREFIX}{step:08d}"
-    # The step was run again after a resume from an older checkpoint: the states are equal, the new one replaces it.
-    shutil.rmtree(final, ignore_errors=True)
-    unfinished.rename(final)
-    _fsync(root)
-    for other in root.iterdir():
+    if not final.exists():  # else the step was run again: the states are equal, and one that is whole stays
+        unfinished.rename(final)
+        _fsync(root)
+    for other in list(root.iterdir()):
         if other != final and other.name.startswith((_PREFIX, _UNFINISHED)):
-            shutil.rmtree(other)
+            _discard(other)
     return final
+
+
+def _discard(folder: Path) -> None:
+    """Remove a checkpoint under a hidden name: a kill in the middle must not leave half of one under its own."""
+    if folder.is_dir():
+        hidden = folder.with_name(f"{_UNFINISHED}gone-{folder.name.lstrip('.')}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def newest_checkpoint(root: Path) -> tuple[int, Path] | None:

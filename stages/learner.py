@@ -386,12 +386,6 @@ class Learner:
                 save(self.loaded, out_dir, weights=weights)
         self.wait()
 
-    def drop_checkpoints(self) -> None:
-        """Remove the checkpoints once the stage's result is saved."""
-        if self.is_main:
-            shutil.rmtree(self._workdir / "checkpoints", ignore_errors=True)
-        self.wait()
-
     def _whole_weights(self) -> contextlib.AbstractContextManager[Any]:
         if self._zero_stage != 3:
             return contextlib.nullcontext()

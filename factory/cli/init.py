@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +39,7 @@ def init(
     as_json: options.Json = False,
 ) -> None:
     """Detect what your data is, propose domain, recipe and base for this machine, and write a recipe file. Nothing is trained or fetched."""
-    from factory.pipeline.propose import choose_recipe, readings
+    from factory.pipeline.propose import choose_recipe, readings, stages_without_rows
 
     if not folder.exists():
         raise DataError(f"{folder}: no such file or folder. Give the path of your data.")
@@ -55,16 +56,19 @@ def init(
         choice = _asked_base(best, choice)
     if recipe is not None:
         choice = type(choice)(recipe, choice.base, choice.why)
-    text = recipe_text(best, choice, folder, path)
+    dropped = stages_without_rows(best.domain, choice.recipe, best.counts)
+    text = recipe_text(best, choice, folder, path, dropped)
     from factory.registry.files import write_atomic
 
     write_atomic(path, text)
     told = _planned(path)
     if as_json:
-        emit_json({"recipe_file": str(path), "domain": best.domain, "recipe": choice.recipe, "base": choice.base, "why": choice.why,
+        emit_json({"recipe_file": str(path), "domain": best.domain, "recipe": choice.recipe, "base": choice.base, "why": choice.why, "left_out": dropped,
                    "read": [vars(one) for one in found], **told})  # fmt: skip
         return
     say(f"domain   {best.domain}", f"recipe   {choice.recipe}", f"base     {choice.base} ({choice.why})", f"wrote    {path}")
+    if dropped:
+        say(f"note     left out, since the files hold nothing for it to train on: {', '.join(dropped)}")
     if "plan_error" in told:
         say(f"note     it cannot be planned yet: {told['plan_error']}")
     else:
@@ -119,8 +123,8 @@ def _show(found: list[Reading]) -> None:
     say(table(columns, rows, title="What each pack understands of the first rows", right=columns[1:6]))
 
 
-def recipe_text(best: Reading, choice: Choice, folder: Path, path: Path) -> str:
-    """The recipe file. Paths in a recipe start at its own folder, so a file inside the data folder can move with it."""
+def recipe_text(best: Reading, choice: Choice, folder: Path, path: Path, dropped: Sequence[str] = ()) -> str:
+    """The recipe file. Paths in a recipe start at its own folder, so a file inside the data folder can move with it. `dropped` stages are removed."""
     import os
 
     import yaml
@@ -131,6 +135,8 @@ def recipe_text(best: Reading, choice: Choice, folder: Path, path: Path) -> str:
         "extends": choice.recipe, "description": f"{best.domain} on {folder.name}, proposed by factory init.", "domain": best.domain,
         "base": choice.base, "data": {"paths": [data if data.startswith(("/", ".")) else f"./{data}"]},
     }  # fmt: skip
+    if dropped:
+        settings["stages"] = dict.fromkeys(dropped)
     rows = ", ".join(f"{count}{'+' if count >= 200 else ''} {sort}" for sort, count in best.counts.items() if count)
     head = [f"# Found: {rows}; tasks {', '.join(best.tasks[:8]) or 'none'}.", f"# Base: {choice.why}.",
             "# All settings with their defaults: factory config show --recipe THIS_FILE"]  # fmt: skip

@@ -25,6 +25,8 @@ from factory.registry.files import FileEntry, read_json, rename_folder, sha256_f
 
 LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR, USAGE = ".lock", "stage.lock", "job.json", "outputs.json", "error.json", "usage.json"
 CHECKPOINTS = "checkpoints"
+LEFTOVERS = (OUTPUTS, JOB, ERROR, USAGE)
+"""Files that are of no use once a step is finished."""
 SELF = "sha256"
 """Key in stage.lock: the hash of the rest. The figures of a step stand there, and a flipped bit in one is still JSON."""
 UNHASHED = (STAGE_LOCK, "log.txt", "metrics.jsonl")
@@ -142,6 +144,8 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (OUTPUTS, ERROR, USAGE, STAGE_LOCK):
             (folder / leftover).unlink(missing_ok=True)
+        for torn in list(folder.rglob(".*.tmp")):  # of an atomic write that was killed; it must not count as an output
+            torn.unlink()
         write_json(folder / JOB, job)
         return folder
 
@@ -152,10 +156,6 @@ class RunFolder:
         folder = self.partial(step)
         outputs = read_json(folder / OUTPUTS)
         usage = read_json(folder / USAGE) if (folder / USAGE).is_file() else {}
-        for leftover in (OUTPUTS, JOB, ERROR, USAGE):
-            (folder / leftover).unlink(missing_ok=True)
-        if (folder / CHECKPOINTS).exists():
-            shutil.rmtree(folder / CHECKPOINTS)
         lock = {
             "step": step, "fingerprint": fingerprint, "parameters": dict(parameters), "inputs": dict(inputs),
             "seconds": round(seconds, 3), "usage": usage,
@@ -164,7 +164,15 @@ class RunFolder:
         write_json(folder / STAGE_LOCK, {**lock, SELF: _digest(lock)})
         self.set_aside(step)
         rename_folder(folder, self.final(step))
+        self.tidy(step)
         return lock
+
+    def tidy(self, step: str) -> None:
+        """Remove what only a half done step needs. It goes after the rename: a kill before that resumes from its checkpoints."""
+        for leftover in LEFTOVERS:
+            (self.final(step) / leftover).unlink(missing_ok=True)
+        if (self.final(step) / CHECKPOINTS).exists():
+            shutil.rmtree(self.final(step) / CHECKPOINTS)
 
     def set_aside(self, step: str) -> None:
         """Move a finished step of other settings (or a damaged one) out of the way; nothing when there is none."""
@@ -203,7 +211,7 @@ def hash_outputs(folder: Path, model: str | None) -> dict[str, Any]:
     files, model_files = {}, []
     entries = []
     for name in walk(folder):
-        if name in UNHASHED:
+        if name in UNHASHED or name in LEFTOVERS or name.startswith(f"{CHECKPOINTS}/"):
             continue
         path = folder / name
         stat, digest = path.stat(), sha256_file(path)

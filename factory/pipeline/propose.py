@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from factory.config.compose import EMBEDDED
+from factory.config.compose import EMBEDDED, compose
 from factory.config.layers import leading_folder, recipe_names
 from factory.contracts import DataRequest
 from factory.errors import FactoryError
 from factory.launch.devices import available_memory, num_gpus
+from factory.pipeline.overlap import held_sorts
 from factory.pipeline.sharding import smallest_gpu
 from factory.plugins import load_pack, manifest_of, pack_entries
 from factory.registry.base_models import BaseModel, base_models, find_base
@@ -24,6 +25,8 @@ from factory.registry.base_models import BaseModel, base_models, find_base
 ROWS = 200
 """Rows of each sort that a pack is let read: enough to tell what it understands, few enough for eight packs."""
 SORTS = ("samples", "lessons", "corpus", "pairs")
+READS = {"cpt": "corpus", "sft": "lessons", "rl": "samples", "preference": "pairs", "reward_model": "pairs"}
+"""Kind of stage -> the sort of rows that it trains on."""
 LORA_BYTES = 2.6
 """Bytes for each parameter with LoRA in bf16: weights 2, adapters with their Adam moments and activations 0.6 (`factory plan` says exactly)."""
 FILLED = 0.85
@@ -70,8 +73,9 @@ def read_with(domain: str, paths: Sequence[str]) -> Reading:
         )
         try:
             pack = load_pack(domain)
+            held = {*held_sorts(pack, request), "pairs"} & set(pack.manifest.provides)
             for sort in SORTS:
-                if sort in pack.manifest.provides:
+                if sort in held:
                     items = list(islice(getattr(pack, sort)("train", 0, request), ROWS))
                     counts[sort] = len(items)
                     if sort == "samples":
@@ -162,6 +166,18 @@ def _same(one: str, other: str) -> bool:
         or (first is not None and first is second)
         or (first is not None and second is not None and first.name == second.name)
     )
+
+
+def stages_without_rows(domain: str, recipe: str, counts: Mapping[str, int]) -> list[str]:
+    """Stages of a recipe that train on the pack's own rows of a sort of which the user's files hold none, and those that need them."""
+    stages = compose(domain, recipe=recipe).config.stages
+    dropped: list[str] = []
+    for name, stage in stages.items():
+        is_fed = not getattr(stage, "lessons_from", "") and not getattr(stage, "pairs_from", "")
+        needs_rows = stage.kind in READS and is_fed and not counts.get(READS[stage.kind])
+        if needs_rows or stage.start in dropped:
+            dropped.append(name)
+    return dropped if len(dropped) < len(stages) else []
 
 
 def recipes_with_base(domain: str) -> dict[str, str]:

@@ -136,6 +136,7 @@ class _Conductor:
         place = {"step": step.name, "index": index, "total": len(self.plan.steps)}
         if lock is not None:
             self.locks[step.name] = lock
+            self.folder.tidy(step.name)
             self._tell("step-skip", **place, values={"why": state.why, "fingerprint": step.fingerprint})
             return
         self._tell("step-start", **place, values={**plan_row(step), "why": state.why})

@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from factory.contracts import DataRequest, Outputs, RunContext
-from factory.errors import FactoryError, Interrupted, TrainingError
+from factory.errors import FactoryError, Interrupted, TrainingError, is_out_of_memory
 from factory.launch.guard import die_with_parent
 from factory.pipeline.base_step import materialise
 from factory.pipeline.folder import ERROR, OUTPUTS, USAGE
@@ -37,7 +37,6 @@ BUG_EXIT = 70
 """Exit status for an exception that is not the user's (sysexits.h EX_SOFTWARE)."""
 
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 """How torch, CUDA and the system say that there is none left."""
 
 
@@ -112,7 +111,7 @@ def _write_error(workdir: Path, error: FactoryError) -> None:
 
 def _bug(job: Mapping[str, Any], err: Exception) -> TrainingError:
     told = f"{job['step']} ({job['kind']}) raised {type(err).__name__}: {err}. The traceback is in log.txt."
-    if isinstance(err, MemoryError) or any(word in str(err).lower() for word in _NO_MEMORY):
+    if is_out_of_memory(err):
         told += (
             " The memory ran out: lower optim.micro_batch_size or eval.batch_size, or set optim.gradient_checkpointing=true "
             "(`factory plan` tells the peak memory)."

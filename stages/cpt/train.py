@@ -51,7 +51,6 @@ def train(config: CptConfig, ctx: RunContext) -> Outputs:
             ctx.log(step=step + 1, total=order.num_steps, **figures, **meter.lap(figures["tokens"]))
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
-    learner.drop_checkpoints()
     metrics = {"last_step": figures, "num_documents": len(documents), "num_steps": order.num_steps} | learner.setbacks.told()
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from factory.config.schema import AdapterConfig, AdapterKind
-from factory.errors import ModelError
+from factory.errors import ModelError, is_out_of_memory
 from factory.stages.models.codec import load_codec
 from factory.stages.models.experts import attach, read_experts
 from factory.stages.models.facts import read_chain, read_config
@@ -109,6 +109,8 @@ def _full_weights(folder: Path, modality: str, precision: str) -> Any:
             trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as err:
+        if is_out_of_memory(err):
+            raise  # nothing is wrong with the files
         raise ModelError(
             f"{folder}: the weights cannot be loaded: {err}. Copy the folder again and compare its file sizes."
         ) from err

@@ -62,7 +62,6 @@ def train(config: PreferenceConfig, ctx: RunContext) -> Outputs:
             ctx.log(step=step + 1, total=order.num_steps, truncated=num_cut, **figures, **meter.lap(figures["tokens"]))
         learner.save_checkpoint_if_due(step + 1, pieces)
     learner.save_model(ctx.workdir / "model")
-    learner.drop_checkpoints()
     drop_reference(learner, ctx.workdir)
     metrics = {"last_step": figures, "num_pairs": len(pairs), "num_steps": order.num_steps} | learner.setbacks.told()
     return Outputs(model="model", metrics=metrics, files=("model", "metrics.jsonl"))

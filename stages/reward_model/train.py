@@ -105,7 +105,6 @@ def _save(learner: Learner, ctx: RunContext, metrics: dict[str, Any]) -> Outputs
     if learner.is_main:
         text = json.dumps(metrics.get("held_out", {"pairs": 0}), indent=2)
         (ctx.workdir / FIGURES_FILE).write_text(text + "\n", encoding="utf-8")
-    learner.drop_checkpoints()
     return Outputs(
         model=None, metrics=metrics | learner.setbacks.told(), files=(FOLDER, FIGURES_FILE, LABELLED_FILE, "metrics.jsonl")
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -76,6 +77,32 @@ def vocab_logprobs(rows: Sequence[Row], model: nn.Module, learner: Learner, *, t
     for g, one in enumerate(found):
         padded[g, : len(one)] = one
     return padded
+
+
+@dataclass
+class SamplerCheck:
+    """Sampler and learner are compared once a session, because a resumed one may run elsewhere; the figure is kept once a run.
+
+    So a resumed run has the rows of an uninterrupted one.
+    """
+
+    is_done: bool = False
+    is_noted: bool = False
+
+    def __call__(self, rows: Sequence[Row], learner: Learner, *, temperature: float, precision: str) -> dict[str, float]:
+        """As `check_sampler`; `sampler_gap` the first time in a run, nothing after that."""
+        gap = check_sampler(rows, learner, temperature=temperature, precision=precision)
+        found = {} if self.is_noted else {"sampler_gap": gap}
+        self.is_done = self.is_noted = True
+        return found
+
+    def state_dict(self) -> dict[str, bool]:
+        """Whether the run has the figure."""
+        return {"is_noted": self.is_noted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take that back."""
+        self.is_noted = bool(state["is_noted"])
 
 
 def check_sampler(rows: Sequence[Row], learner: Learner, *, temperature: float, precision: str) -> float:

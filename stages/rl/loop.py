@@ -28,7 +28,7 @@ from factory.stages.rl.collector import Collector
 from factory.stages.rl.config import RlConfig
 from factory.stages.rl.context import StepContext
 from factory.stages.rl.engines.protocol import WeightSource
-from factory.stages.rl.logprobs import check_sampler, completion_logprobs
+from factory.stages.rl.logprobs import SamplerCheck, completion_logprobs
 from factory.stages.rl.objective import PolicyObjective, Row, make_batch
 from factory.stages.rl.one_step_off import OneStepOff, Order, staleness
 from factory.stages.rl.padding import cut
@@ -55,7 +55,7 @@ class RlLoop:
     rollout_log: RolloutLog
     services: RunServices
     ctx: RunContext
-    _has_checked: bool = field(default=False, init=False)
+    sampler_check: SamplerCheck = field(default_factory=SamplerCheck, init=False)
 
     @property
     def updates_per_step(self) -> int:
@@ -64,7 +64,12 @@ class RlLoop:
 
     def run(self) -> dict[str, float]:
         """Train to the last step, or to where a spent refill budget says stop. Returns the last step's figures."""
-        pieces = {"prompts": self.prompts, "rollouts": self.rollout_log, **self.chosen.stateful()}
+        pieces = {
+            "prompts": self.prompts,
+            "rollouts": self.rollout_log,
+            "sampler_check": self.sampler_check,
+            **self.chosen.stateful(),
+        }
         if hasattr(self.collector.reference, "state_dict"):
             pieces["reference"] = self.collector.reference
         if self.collector.watch is not None:
@@ -240,10 +245,9 @@ class RlLoop:
                 if row.rollout.kind == FRESH:
                     row.rollout.logprobs = logprobs
             notes["stale_rollouts"] = float(num_stale)
-        elif rows and not self._has_checked and not (is_behind and version):
+        elif rows and not self.sampler_check.is_done and not (is_behind and version):
             precision = self.ctx.build.get("precision", "fp32")
-            notes["sampler_gap"] = check_sampler(fresh, self.learner, temperature=temperature, precision=str(precision))
-            self._has_checked = True
+            notes |= self.sampler_check(fresh, self.learner, temperature=temperature, precision=str(precision))
         kl = self.chosen.one("kl")
         if kl is not None and kl.place == "loss":
             self.collector.add_reference(rows)

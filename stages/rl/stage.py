@@ -130,7 +130,6 @@ class RlStage:
             verdicts = loop.collector.pool.counts()
             watch = loop.collector.watch
         loop.learner.save_model(ctx.workdir / "model")
-        loop.learner.drop_checkpoints()
         metrics = {"last_step": figures, "verdicts": verdicts, **loop.learner.setbacks.told()}
         if watch is not None and watch.messages:
             metrics["watch"] = list(watch.messages)

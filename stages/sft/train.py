@@ -63,7 +63,6 @@ def train(
             ctx.log(**row, **figures, **meter.lap(figures["tokens"]))
         learner.save_checkpoint_if_due(step + 1, {"order": order})
     learner.save_model(ctx.workdir / "model")
-    learner.drop_checkpoints()
     metrics = {
         "last_step": figures,
         "num_lessons": len(lessons),

@@ -40,6 +40,19 @@ def test_a_recipe_is_written_that_composes_and_plans(factory, data):
     assert factory("config", "show", "--recipe", str(data / "factory.yaml"), "--json").json["data"]["paths"] == [str(data)]
 
 
+def test_stages_that_the_files_have_no_rows_for_are_left_out(factory, tmp_path):
+    # HuatuoGPT-o1's verifiable questions: nothing to imitate and nothing to read, only questions.
+    rows = [{"Open-ended Verifiable Question": f"Is {i} even?", "Ground-True Answer": "no" if i % 2 else "yes"} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = factory("init", str(tmp_path), "--domain", "medicine", "--json")
+    counts = done.json["read"][0]["counts"]
+    assert counts["samples"] > 20 and not counts.get("lessons") and done.json["left_out"] == ["cpt", "sft"]
+    written = (tmp_path / "factory.yaml").read_text()
+    assert "sft: null" in written and "plan_error" not in done.json
+    kinds = factory("config", "show", "--recipe", str(tmp_path / "factory.yaml"), "--json").json["stages"]
+    assert "sft" not in kinds and "rl" in kinds
+
+
 def test_data_that_no_pack_reads_is_refused_with_the_way_out(factory, tmp_path):
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
     done = factory("init", str(tmp_path / "odd.csv"), "--domain", "chemistry")

@@ -115,7 +115,8 @@ def digest(home: Path) -> dict[str, Any]:
     result = json.loads((run / "result.json").read_text())
     found["rows"], found["chosen"] = result["rows"], result["chosen"]
     manifests = sorted((home / "registry" / "manifests").glob("*.json"))
-    found["models"] = [(path.name, json.loads(path.read_text())["artifacts"]) for path in manifests]
+    # An adapter that was made again in another folder names that folder, so the same weights may be registered a second time.
+    found["models"] = sorted({json.dumps(json.loads(path.read_text())["artifacts"]) for path in manifests})
     return found
 
 
@@ -136,5 +137,20 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Sequence[str]:
-    """Names of the parts of two digests that differ."""
-    return [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    """The parts of two digests that differ: for rows the first figure that does, for outputs the files that do."""
+    return [
+        f"{name}: {first_difference(found.get(name), wanted.get(name))}"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+
+
+def first_difference(found: Any, wanted: Any, place: str = "") -> str:
+    """Where two trees differ first."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        pairs = [(key, found.get(key), wanted.get(key)) for key in sorted({*found, *wanted})]
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        pairs = list(zip(range(len(found)), found, wanted, strict=True))
+    else:
+        return f"{place} is {found!r:.200} for {wanted!r:.200}"
+    return next(first_difference(one, other, f"{place}/{key}") for key, one, other in pairs if one != other)

@@ -101,7 +101,8 @@ class Scene:
 
     def locks(self) -> dict[str, bytes]:
         """The lock of every finished step: a step that ran again has another."""
-        return {path.parent.name: path.read_bytes() for path in self.run.glob("stages/[0-9]*/stage.lock")}
+        found = self.run.glob("stages/[0-9]*/stage.lock")
+        return {path.parent.name: path.read_bytes() for path in found if path.parent.suffix != ".partial"}
 
     def checkpoint(self) -> tuple[str, int, int] | None:
         """(step, optimiser steps in its newest checkpoint, rows of metrics) of the step that is half done."""

@@ -127,3 +127,28 @@ def test_a_kill_between_any_two_file_operations_leaves_a_whole_checkpoint(tmp_pa
             break
     assert outcomes[0] == (-signal.SIGKILL, 1) and outcomes[-1] == (0, 2)
     assert (-signal.SIGKILL, 2) in outcomes  # also killed after the rename, before the old one was gone
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_one(tmp_path, monkeypatch):
+    from factory.stages import checkpoint
+
+    def save(step):
+        folder = checkpoint.begin_checkpoint(tmp_path, step)
+        checkpoint.write_state(folder, {"step": step})
+        return checkpoint.finish_checkpoint(folder, step)
+
+    def killed(folder, **_):
+        if folder.is_dir() and any(folder.iterdir()):
+            (folder / "state.json").unlink()
+            raise KeyboardInterrupt
+
+    save(4)
+    for step in (4, 6):  # the same step again, and the next one
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.shutil, "rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                save(step)
+        assert checkpoint.newest_checkpoint(tmp_path)[0] == step
+        assert not any(checkpoint.damage(folder) for folder in tmp_path.glob("step-*"))
+        save(step)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]

@@ -245,7 +245,7 @@ class Harness:
         )  # fmt: skip
         ctx = SimpleNamespace(seed=0, build={"precision": "fp32"})
         loop = RlLoop(config, chosen, self.learner, collector, prompts, None, services, ctx)
-        loop._has_checked = True  # the recorded log-probs are off on purpose
+        loop.sampler_check.is_done = True  # the recorded log-probs are off on purpose
         return loop
 
     def step(self, case: str, *, micro_batch_size: int = 0, order: str = BY_LENGTH) -> tuple[float, torch.Tensor]:
