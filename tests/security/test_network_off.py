@@ -71,7 +71,7 @@ def test_a_hub_model_is_refused_with_the_remedy_instead_of_tried(offline):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["doctor"], ["verify", "--domain", "safety"]])
+@pytest.mark.parametrize("words", [["doctor"], ["verify", "--domain", "safety", "--audit"]])
 def test_checks_need_no_network(offline, words):
     done = offline(*words)
     assert done.returncode == 0, done.stdout + done.stderr
