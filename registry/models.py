@@ -17,6 +17,7 @@ from factory.registry.files import entries, read_json, tree_hash, write_json
 from factory.registry.index import Index
 from factory.registry.locks import LocksRefused, locked, writing
 from factory.registry.records import ModelRecord, read_record
+from factory.registry.seal import sealed
 from factory.registry.store import Problem, Store
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Registry:
                     version = 1 + max(taken, default=0)
                 stored = replace(record, version=version)
                 try:
-                    write_json(self.root / "manifests" / f"{stored.id}.json", stored.to_json(), is_new=True)
+                    write_json(self.root / "manifests" / f"{stored.id}.json", sealed(stored.to_json()), is_new=True)
                     return stored
                 except FileExistsError:  # another machine, which this lock does not reach, was faster
                     taken.add(version)

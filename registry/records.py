@@ -11,6 +11,7 @@ from typing import Any
 
 from factory.errors import RegistryError
 from factory.registry.files import read_json
+from factory.registry.seal import SEAL, unsealed
 
 FORMAT = 1
 """Version of this layout."""
@@ -163,7 +164,16 @@ def _is_measured(splits: Any) -> bool:
 
 def read_record(path: Path) -> ModelRecord:
     """The record in a manifest file. Raises RegistryError when it cannot be read, or when the file is named after another."""
-    record = ModelRecord.from_json(read_json(path), str(path))
+    row = read_json(path)
+    if isinstance(row, dict) and SEAL in row:
+        content = unsealed(row)
+        if content is None:
+            raise RegistryError(
+                f"{path}: is not what was written (its key {SEAL} does not fit the rest). Restore it from a backup; if you changed it "
+                f"yourself, remove that key."
+            )
+        row = content
+    record = ModelRecord.from_json(row, str(path))
     if path.stem != record.id:
         raise RegistryError(f"{path}: holds the record of {record.id}. Give the file the name {record.id}.json.")
     return record

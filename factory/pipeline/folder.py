@@ -8,8 +8,6 @@ stages/stale/…           complete, but of other settings; put back when those 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import time
@@ -22,13 +20,12 @@ from typing import Any
 from factory.errors import RegistryError
 from factory.pipeline.fingerprint import changed_parts
 from factory.registry.files import FileEntry, read_json, rename_folder, sha256_file, sync_folder, tree_hash, walk, write_json
+from factory.registry.seal import sealed, unsealed
 
 LOCK_FILE, STAGE_LOCK, JOB, OUTPUTS, ERROR, USAGE = ".lock", "stage.lock", "job.json", "outputs.json", "error.json", "usage.json"
 CHECKPOINTS = "checkpoints"
 LEFTOVERS = (OUTPUTS, JOB, ERROR, USAGE)
 """Files that are of no use once a step is finished."""
-SELF = "sha256"
-"""Key in stage.lock: the hash of the rest. The figures of a step stand there, and a flipped bit in one is still JSON."""
 UNHASHED = (STAGE_LOCK, "log.txt", "metrics.jsonl")
 """Files of a finished step that hold times, so that two equal steps differ in them."""
 ALWAYS_HASHED = 1 << 20
@@ -101,8 +98,8 @@ class RunFolder:
             lock = read_json(self.final(step) / STAGE_LOCK)
         except RegistryError:
             return None
-        is_whole = isinstance(lock, dict) and lock.pop(SELF, None) == _digest(lock)
-        return lock if is_whole and {"fingerprint", "parameters", "inputs", "outputs"} <= set(lock) else None
+        lock = unsealed(lock) if isinstance(lock, dict) else None
+        return lock if lock is not None and {"fingerprint", "parameters", "inputs", "outputs"} <= set(lock) else None
 
     def state(
         self, step: str, fingerprint: str, parameters: Mapping[str, Any], *, start_hash: str | None = None, is_deep: bool = False
@@ -161,7 +158,7 @@ class RunFolder:
             "seconds": round(seconds, 3), "usage": usage,
             "outputs": {**outputs, **hash_outputs(folder, outputs.get("model"))},
         }  # fmt: skip
-        write_json(folder / STAGE_LOCK, {**lock, SELF: _digest(lock)})
+        write_json(folder / STAGE_LOCK, sealed(lock))
         self.set_aside(step)
         rename_folder(folder, self.final(step))
         self.tidy(step)
@@ -235,7 +232,3 @@ def damaged_outputs(folder: Path, lock: Mapping[str, Any], *, is_deep: bool = Fa
         if stat.st_size != known["bytes"] or (is_read and sha256_file(path) != known["sha256"]):
             damaged.append(name)
     return damaged
-
-
-def _digest(lock: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()

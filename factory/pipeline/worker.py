@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from factory.contracts import DataRequest, Outputs, RunContext
-from factory.errors import FactoryError, Interrupted, TrainingError, is_out_of_memory
+from factory.errors import FactoryError, Interrupted, RewardError, TrainingError, is_out_of_memory
 from factory.launch.guard import die_with_parent
 from factory.pipeline.base_step import materialise
 from factory.pipeline.folder import ERROR, OUTPUTS, USAGE
@@ -137,8 +137,11 @@ def main(job_path: Path) -> int:
         return err.exit_code
     except FactoryError as err:
         traceback.print_exc()
-        _write_error(workdir, err)
-        return err.exit_code
+        # The verifier pool lives on the same disk.
+        fault = disk_fault(err) if isinstance(err, RewardError) else None
+        told = disk_error(fault, workdir) if fault else err
+        _write_error(workdir, told)
+        return told.exit_code
     except Exception as err:
         traceback.print_exc()
         fault = disk_fault(err)

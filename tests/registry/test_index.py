@@ -8,9 +8,11 @@ from random import Random
 
 import pytest
 
+from factory.errors import RegistryError
 from factory.registry import index as index_module
 from factory.registry.models import Registry
 from factory.registry.relatives import Keys, relatives_of
+from factory.registry.seal import SEAL, sealed, unsealed
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_a_new_model_costs_one_reading(registry, put, reads):
 def test_a_manifest_edited_in_place_is_read_again_and_no_other(registry, put, reads):
     put("a"), put("b")
     path = registry.root / "manifests" / "a-v1.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "domain": "elsewhere"}))
+    path.write_text(json.dumps(sealed({**unsealed(json.loads(path.read_text())), "domain": "elsewhere"})))
     reads.clear()
     assert [row["id"] for row in registry.list("elsewhere")] == ["a-v1"] and reads == ["a-v1"]
     assert ids(registry) == ["a-v1", "b-v1"] and registry.index.holds_the_truth()
@@ -95,3 +97,15 @@ def test_kin_come_from_the_index_as_from_the_records_and_no_other_manifest_is_re
 
 def test_nothing_is_written_for_a_registry_that_is_not_there(tmp_path):
     assert Registry(tmp_path / "none").list() == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_changed_by_one_digit_is_refused_and_one_changed_on_purpose_is_read(registry, put):
+    put("a", evals={"cpt": {"test": {"name": "accuracy", "value": 0.75, "n": 4}}})
+    path = registry.root / "manifests" / "a-v1.json"
+    path.write_text(path.read_text().replace("0.75", "0.95"))
+    with pytest.raises(RegistryError, match="not what was written"):
+        registry.show("a")
+    [problem] = registry.verify()
+    assert "not what was written" in problem.what
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != SEAL}))
+    assert registry.show("a").evals["cpt"]["test"]["value"] == 0.95 and registry.verify() == []
