@@ -21,6 +21,7 @@ from factory.domains.safety.loaders import LOADER
 from factory.domains.safety.loaders_shapes import harmless, index_cell, preference_texts, truth
 from factory.domains.safety.options import Options
 from factory.errors import DataError
+from factory.packs.common_shapes import refuse_half_characters
 from factory.packs.settings import read_settings
 from factory.packs.sources import Table
 
@@ -50,6 +51,8 @@ def load_pairs(request: DataRequest, split: str, seed: int) -> Iterator[Pair]:
                 pair = None
                 with report.row(ref):
                     pair = pair_of(row, table, preference, key=f"{ref}", settings=settings)
+                    if pair is not None:
+                        refuse_half_characters(pair.sample.text(), pair.chosen, pair.rejected)
                     report.accept()
                 if pair is None or split_of(pair.sample.text(), settings.splits or None) != split:
                     continue

@@ -50,7 +50,7 @@ def _xstest_side(row: Mapping[str, Any]) -> bool:
     """Whether an XSTest row is safe: by its label, else by its type, as in the completions files."""
     label, kind = optional_cell(row, "label"), text_cell(row, "type")
     if label is not None and label not in ("safe", "unsafe"):
-        raise RowFault("label", f"is {label!r}; want safe or unsafe.")
+        raise RowFault("label", f"is {label!r:.60}; want safe or unsafe.")
     is_safe = label == "safe" if label is not None else not kind.startswith("contrast")
     if label is not None and is_safe == kind.startswith("contrast"):
         raise RowFault("label", f"is {label!r}, but the type is {kind!r}: contrast types are unsafe, all others safe.")
@@ -67,7 +67,7 @@ def _xstest_prompt(row: Mapping[str, Any], settings: Any) -> Record:
 def _xstest_completion(row: Mapping[str, Any], settings: Any) -> Record:
     label = text_cell(row, "final_label")
     if label not in XSTEST_LABELS:
-        raise RowFault("final_label", f"is {label!r}; want one of {', '.join(XSTEST_LABELS)}.")
+        raise RowFault("final_label", f"is {label!r:.60}; want one of {', '.join(XSTEST_LABELS)}.")
     record = request_record(
         text_cell(row, "prompt"), is_safe=_xstest_side(row), key=cell(row, "id"), category=text_cell(row, "type")
     )
@@ -84,7 +84,7 @@ def _harmbench(row: Mapping[str, Any], settings: Any) -> Record:
     context, behaviour = optional_cell(row, "ContextString"), text_cell(row, "Behavior")
     kind = text_cell(row, "FunctionalCategory")
     if kind not in ("standard", "contextual", "copyright"):
-        raise RowFault("FunctionalCategory", f"is {kind!r}; want standard, contextual or copyright.")
+        raise RowFault("FunctionalCategory", f"is {kind!r:.60}; want standard, contextual or copyright.")
     if kind == "contextual" and not context:
         raise RowFault("ContextString", "is blank, but the behaviour is contextual.")
     prompt = f"{context}\n\n---\n\n{behaviour}" if context else behaviour
@@ -108,7 +108,7 @@ def _strongreject(row: Mapping[str, Any], settings: Any) -> Record:
 def _wildguard(row: Mapping[str, Any], settings: Any) -> Record:
     label = text_cell(row, "prompt_harm_label")
     if label not in ("harmful", "unharmful"):
-        raise RowFault("prompt_harm_label", f"is {label!r}; want harmful or unharmful.")
+        raise RowFault("prompt_harm_label", f"is {label!r:.60}; want harmful or unharmful.")
     record = request_record(
         text_cell(row, "prompt"), is_safe=label == "unharmful", key=None, category=str(optional_cell(row, "subcategory") or "wildguard"),
         adversarial=optional_cell(row, "adversarial"),
@@ -179,8 +179,8 @@ def _mathif(row: Mapping[str, Any], settings: Any) -> Record:
             f"{len(names)} names, {len(args)} argument sets and {len(told)} descriptions; want as many of each, 1 or more.",
         )
     for name, arg in zip(names, args, strict=True):
-        if name not in CHECKS:
-            raise RowFault("constraint_name", f"{name!r} is none of the fifteen constraints: {', '.join(CHECKS)}.")
+        if not isinstance(name, str) or name not in CHECKS:
+            raise RowFault("constraint_name", f"{name!r:.60} is none of the fifteen constraints: {', '.join(CHECKS)}.")
         if not isinstance(arg or {}, Mapping):
             raise RowFault("constraint_args", f"must hold a mapping for each constraint, got {arg!r:.60}.")
     prompt = f"{text_cell(row, 'question')}\n{' '.join(map(str, told))}\nPut your final answer within \\boxed{{}}."
@@ -212,7 +212,7 @@ def truth(row: Mapping[str, Any], column: str) -> bool:
     if isinstance(value, bool):
         return value
     if str(value).strip().lower() not in known:
-        raise RowFault(column, f"is {value!r}; want true or false.")
+        raise RowFault(column, f"is {value!r:.60}; want true or false.")
     return known[str(value).strip().lower()]
 
 
@@ -220,7 +220,7 @@ def index_cell(row: Mapping[str, Any], column: str, first: int = 0) -> int:
     """Which of two responses: `first` or `first + 1`. Raises RowFault."""
     value = str(cell(row, column)).strip()
     if value not in (str(first), str(first + 1)):
-        raise RowFault(column, f"is {value!r}; want {first} or {first + 1}.")
+        raise RowFault(column, f"is {value!r:.60}; want {first} or {first + 1}.")
     return int(value)
 
 
@@ -229,8 +229,8 @@ def harmless(row: Mapping[str, Any], which: int) -> bool:
     value = cell(row, f"response_{which}_harmless_rate")
     try:
         return float(value) in HARMLESS_RATES
-    except (TypeError, ValueError) as err:
-        raise RowFault(f"response_{which}_harmless_rate", f"is {value!r}; want a number, 0 for harmless.") from err
+    except (TypeError, ValueError, OverflowError) as err:
+        raise RowFault(f"response_{which}_harmless_rate", f"is {value!r:.60}; want a number, 0 for harmless.") from err
 
 
 def _shape(name: str, title: str, columns: Iterable[str], gives: frozenset[str], convert: Any) -> RowShape:

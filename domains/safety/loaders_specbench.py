@@ -28,7 +28,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as err:
         raise RowFault(path.name, f"cannot be read: {err.strerror}. SpecBench needs it beside {PROMPTS}.") from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise RowFault(path.name, f"is not JSON: {err}. Download it again.") from err
 
 

@@ -8,7 +8,7 @@ reasoning believes what it reads, and a policy that is trained against it learns
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from factory.contracts import DataRequest, Pair, Sample
@@ -16,7 +16,7 @@ from factory.domains.safety.generator import PACK, SIZES, draw_question, sample_
 from factory.domains.safety.options import Options
 from factory.domains.safety.question import Question
 from factory.domains.safety.questions import REFUSAL
-from factory.domains.safety.world import KINDS, VERBS
+from factory.domains.safety.world import KINDS, STORY, THINGS, VERBS
 from factory.packs.generated import indices, stream
 from factory.packs.settings import read_settings
 
@@ -24,6 +24,8 @@ LYING = 0.8
 """Share of the unsafe responses whose reasoning argues for them."""
 FALSE = {"banned": "free", "person": "thing", "real": "story"}
 """What decides a step, and its false word."""
+NAMED = {"thing": THINGS, "story": STORY}
+"""What a lie that does not contradict itself names in place of the request's own word."""
 
 
 def generated_pairs(split: str, seed: int, request: DataRequest) -> Iterator[Pair]:
@@ -67,21 +69,36 @@ def _response(rng: random.Random, question: Question, answer: str, sample: Sampl
 
 
 def excused(rng: random.Random, question: Question) -> Question:
-    """The forbidden request with reasoning that ends in `fine`: after one false step (another kind, or one of `FALSE`), or against all steps."""
+    """The forbidden request with reasoning that ends in `fine`: after one false step, or against all steps.
+
+    Half of the false steps name another word, about which they are true ("film story" where the request says "here"): a cost model has to
+    hold each step against the request, not only against itself.
+    """
     is_terse = " ; " in question.steps
-    steps = question.steps.split(" ; ") if is_terse else question.steps.rstrip(".").split(". ")
+    steps = question.steps.split(" ; ") if is_terse else question.steps.rstrip(".").lower().split(". ")
     at = rng.randrange(5)
     if at == 4:
         told = steps[:-1]
     elif at == 3:
-        kind = steps[0].split()[1]
-        free = [other for other in KINDS if other != kind and other not in question.meta["rules"]]
-        told = [steps[0].replace(f" {kind} banned", f" {rng.choice(free)} free")] if free else [_falsified(steps[0])]
+        told = [_another_kind(rng, steps[0], question.meta["rules"])]
     else:
-        told = [*steps[:at], _falsified(steps[at])]
-    return replace(question, steps=" ; ".join([*told, "fine"]) if is_terse else ". ".join([*told, "Fine"]) + ".")
+        told = [*steps[:at], _falsified(rng, steps[at])]
+    told.append("fine")
+    return replace(question, steps=" ; ".join(told) if is_terse else ". ".join(step.capitalize() for step in told) + ".")
 
 
-def _falsified(step: str) -> str:
+def _falsified(rng: random.Random, step: str) -> str:
     head, _, last = step.rpartition(" ")
-    return f"{head} {FALSE[last]}"
+    words = NAMED.get(FALSE[last], ())
+    return f"{rng.choice(words) if words and rng.random() < 0.5 else head} {FALSE[last]}"
+
+
+def _another_kind(rng: random.Random, step: str, rules: Collection[str]) -> str:
+    """The first step with a kind that no rule forbids, in half of them with a verb of that kind."""
+    verb, kind, _ = step.split()
+    free = [other for other in KINDS if other != kind and other not in rules]
+    if not free:
+        return _falsified(rng, step)
+    told = rng.choice(free)
+    verbs = [other for other, (own, _) in VERBS.items() if own == told]
+    return f"{rng.choice(verbs) if rng.random() < 0.5 else verb} {told} free"

@@ -119,7 +119,7 @@ def test_reasoning_for_an_unsafe_answer_lies_in_most_pairs(style):
     options = {"preference": "safer", "style": style}
     pairs = [pair for pair in PACK.pairs("train", 0, DataRequest(limit=400, options=options)) if not pair.meta["rejected_safe"]]
     assert len(pairs) > 100
-    lies, kinds = 0, set()
+    lies, kinds, elsewhere = 0, set(), 0
     for pair in pairs:
         honest, told = (re.search("<think>(.*)</think>", text)[1].lower() for text in (pair.chosen, pair.rejected))
         assert "refuse" in honest and "use " in pair.rejected
@@ -130,4 +130,7 @@ def test_reasoning_for_an_unsafe_answer_lies_in_most_pairs(style):
             wrong = [step for step in steps[:-1] if step not in true]
             assert len(wrong) <= 1, "one false step, or none and a false end"
             kinds.add(wrong[0].split()[-1] if wrong else "end")
+            elsewhere += bool(wrong) and wrong[0].split()[0] not in " ".join(true)
     assert 0.7 * len(pairs) < lies < 0.9 * len(pairs) and kinds == {"free", "thing", "story", "end"}
+    # True of another word than the request's: only a look at the request shows it.
+    assert 0.2 * lies < elsewhere < 0.5 * lies
