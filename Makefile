@@ -23,9 +23,9 @@ test-slow:
 faults:
 	OMP_NUM_THREADS=1 $(PYTHON) tests/faults/inject.py --count $(COUNT) --seed $(SEED) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY),--kill-points $(POINTS))
 
-# INPUTS changed inputs for every reader of foreign files; what is found is kept in tests/fuzz/found.
+# INPUTS changed inputs for every reader of foreign files, JOBS readers at a time; what is found is kept in tests/fuzz/found.
 fuzz:
-	PYTHONPATH=. OMP_NUM_THREADS=1 $(PYTHON) tests/fuzz/fuzz.py --inputs $(INPUTS) --seed $(SEED)
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(PYTHON) tests/fuzz/fuzz.py --inputs $(INPUTS) --seed $(SEED) --jobs $(JOBS)
 
 # Every measurement against its peer, into benchmarks/RESULTS.md; ONLY="sft growth" runs some. Alone on the machine, or CPU seconds mislead too.
 bench:

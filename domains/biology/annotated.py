@@ -33,8 +33,12 @@ def read_annotated(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any] 
         while True:
             try:
                 record = next(records, None)
-            except (ValueError, AssertionError, EOFError, OSError) as err:
-                raise RowFault("file", f"record {number + 1} cannot be read: {err}. Is it {kind}?") from err
+            except RowFault:
+                raise
+            except Exception as err:  # Biopython raises many types on damaged records: ValueError, IndexError, AttributeError ...
+                raise RowFault(
+                    "file", f"record {number + 1} cannot be read: {type(err).__name__}: {str(err)[:160]}. Is it {kind}?"
+                ) from err
             if record is None:
                 break
             about = {
@@ -61,6 +65,8 @@ def _coding(record: Any, feature: Any, about: dict[str, Any]) -> dict[str, Any] 
     place = str(feature.location)
     if "translation" not in said:
         return {**about, "cds": name, "place": place, "translation": None}
+    if feature.location is None:
+        return RowFault("CDS", f"{name} has no place that can be read.")
     if any(part.ref for part in feature.location.parts):
         return RowFault("CDS", f"{name} at {place} joins sequences of other records, which are not in this file.")
     try:

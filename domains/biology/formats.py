@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from factory.contracts import SPLITS
-from factory.data.files import FileFormat, open_checked
+from factory.data.files import FileFormat, lines_of, open_checked
 from factory.data.rows import RowFault
 
 Rows = Iterator[tuple[int, dict[str, Any] | RowFault]]
@@ -20,13 +19,14 @@ _LETTERS = re.compile(r"[A-Za-z*.-]*")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line without its end). Raises RowFault for a file that is none, or no text."""
-    with open_checked(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline=None) as text:
-        try:
-            for number, line in enumerate(text, start=1):
-                yield number, line.rstrip("\n")
-        except (EOFError, OSError) as err:
-            raise RowFault("file", f"is cut short or damaged: {err}. Copy it again.") from err
+    """(number, line without its end); a lone carriage return ends a line too. Raises RowFault for a file that is none, or no text."""
+    number = 0
+    with open_checked(path) as handle:
+        for raw in lines_of(handle):
+            text = raw.decode("utf-8-sig" if not number else "utf-8", errors="replace")
+            for line in text.rstrip("\r\n").replace("\r\n", "\n").split("\r"):
+                number += 1
+                yield number, line
 
 
 def read_fasta(path: Path) -> Rows:

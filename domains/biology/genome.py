@@ -36,7 +36,7 @@ class Genome:
                     f"{path}: is gzipped; single bases cannot be read from it. Unpack it (gunzip -k) and name that file."
                 )
         index = Path(f"{path}.fai")
-        self.contigs = _read_fai(index) if index.is_file() else _scan(path)
+        self.contigs = _read_fai(index, path.stat().st_size) if index.is_file() else _scan(path)
 
     def fetch(self, interval: Interval) -> str:
         """Bases of an interval on the plus strand, in capitals. Raises RowFault for an unknown contig or one beyond its end."""
@@ -52,7 +52,13 @@ class Genome:
         with self.path.open("rb") as handle:
             handle.seek(first)
             raw = handle.read(last - first + 1)
-        return raw.replace(b"\n", b"").replace(b"\r", b"").decode("ascii").upper()
+        bases = raw.replace(b"\n", b"").replace(b"\r", b"")
+        if len(bases) != interval.length or not bases.isascii():
+            raise RowFault(
+                "contig", f"{self.path.name} has no {interval.length} bases at {interval.name}: it is damaged, or its .fai is of another "
+                "file. Make the index anew with samtools faidx, or copy the FASTA again."
+            )  # fmt: skip
+        return bases.decode("ascii").upper()
 
 
 @lru_cache(maxsize=4)
@@ -65,15 +71,25 @@ def _byte(contig: Contig, base: int) -> int:
     return contig.offset + base // contig.line_bases * contig.line_bytes + base % contig.line_bases
 
 
-def _read_fai(path: Path) -> dict[str, Contig]:
+def _read_fai(path: Path, size: int) -> dict[str, Contig]:
+    """The contigs of an index beside a FASTA of `size` bytes. Raises DataError for a line that is none, or that leads out of the file."""
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         cells = line.split("\t")
-        if len(cells) < 5 or not all(cell.isdigit() for cell in cells[1:5]):
+        if len(cells) < 5 or not all(cell.isascii() and cell.isdigit() and len(cell) < 16 for cell in cells[1:5]):
             raise DataError(
                 f"{path}:{number}: is no line of a FASTA index. Delete the file, or make it anew with samtools faidx."
             )
-        found[cells[0]] = Contig(*map(int, cells[1:5]))
+        contig = Contig(*map(int, cells[1:5]))
+        if (
+            contig.line_bases < 1
+            or contig.line_bytes < contig.line_bases
+            or (contig.length and _byte(contig, contig.length - 1) >= size)
+        ):
+            raise DataError(
+                f"{path}:{number}: does not fit the FASTA beside it. Delete the index, or make it anew with samtools faidx."
+            )
+        found[cells[0]] = contig
     return found
 
 

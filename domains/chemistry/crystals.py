@@ -5,6 +5,7 @@ Enough for stability questions (MatBench-shaped rows): formula, cell, space grou
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter
@@ -39,8 +40,6 @@ class Crystal:
     @property
     def volume(self) -> float:
         """Cell volume in cubic angstrom."""
-        import math
-
         cosines = [math.cos(math.radians(angle)) for angle in self.angles]
         inside = 1.0 - sum(value * value for value in cosines) + 2.0 * math.prod(cosines)
         return math.prod(self.lengths) * math.sqrt(max(0.0, inside))
@@ -134,6 +133,9 @@ def _site(line: str, tags: list[str]) -> tuple[str, float, float, float]:
 def _number(text: str) -> float:
     """A CIF number; its uncertainty in brackets is dropped. Raises CifFault."""
     try:
-        return float(re.sub(r"\(\d+\)$", "", text.strip()))
+        number = float(re.sub(r"\(\d+\)$", "", text.strip()))
     except ValueError as err:
         raise CifFault(f"{text[:40]!r} is no number") from err
+    if not math.isfinite(number):
+        raise CifFault(f"{text[:40]!r} is no finite number")
+    return number

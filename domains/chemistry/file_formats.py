@@ -8,7 +8,7 @@ from typing import Any
 
 from rdkit import Chem
 
-from factory.data.files import FileFormat, open_checked
+from factory.data.files import FileFormat, lines_of, open_checked, read_at_most
 from factory.data.rows import RowFault
 from factory.domains.chemistry.molecules import MAX_ATOMS, quiet
 
@@ -20,7 +20,7 @@ Row = tuple[int, "dict[str, Any] | RowFault"]
 
 def _lines(path: Path) -> Iterator[str]:
     with open_checked(path) as handle:
-        for raw in handle:
+        for raw in lines_of(handle):
             yield raw.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
@@ -123,11 +123,8 @@ def read_rxn(path: Path) -> Iterator[Row]:
 def read_cif_file(path: Path) -> Iterator[Row]:
     """The file as one row: `cif`."""
     with open_checked(path) as handle:
-        text = handle.read(MAX_BLOCK + 1).decode("utf-8", errors="replace")
-    yield (
-        1,
-        {"cif": text, "cif_name": path.name} if len(text) <= MAX_BLOCK else RowFault("cif", f"more than {MAX_BLOCK} characters."),
-    )
+        text = read_at_most(handle, MAX_BLOCK).decode("utf-8", errors="replace")
+    yield 1, {"cif": text, "cif_name": path.name}
 
 
 FORMATS = (

@@ -166,10 +166,11 @@ def _chemcot_group(row: Mapping[str, Any], settings: LoadOptions) -> Record:
     """Count of a fragment given by SMARTS."""
     text, name = text_cell(row, "smiles"), text_cell(row, "fg_name")
     mol = molecule_of(text)
+    count = cell(row, "fg_num")
     try:
-        number = int(cell(row, "fg_num"))
-    except (TypeError, ValueError) as err:
-        raise RowFault("fg_num", f"{row['fg_num']!r:.40} is no count.") from err
+        number = int(count)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise RowFault("fg_num", f"{count!r:.40} is no count.") from err
     asked = f'How many times does the fragment {name} ({row.get("fg_label", "")}) occur in {text}? Answer with a JSON object: {{"count": number}}'
     meta = settings.extra_meta() | {"shape": "json", "json_key": "count", "smarts": str(row.get("fg_smarts", ""))}
     return Record(SAMPLES, group=group(mol, settings), task="groups", reference=number, text=asked, meta=meta)
@@ -210,7 +211,7 @@ def _tomg_custom(row: Mapping[str, Any], settings: LoadOptions) -> Record:
         name = str(column).strip().casefold()
         try:
             number = int(float(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if number <= 0 or name in ("index", "id"):
             continue
@@ -238,7 +239,9 @@ def _tomg_custom(row: Mapping[str, Any], settings: LoadOptions) -> Record:
 def _tomg_goal(row: Mapping[str, Any], settings: LoadOptions) -> Record:
     """MolOpt: the direction stands in the instruction (lower or decrease means down)."""
     text, asked = text_cell(row, "molecule"), text_cell(row, "Instruction")
-    name = next(name for name in ("logP", "MR", "QED", "qed", "mr", "logp") if name in row).casefold()
+    name = next((name for name in ("logP", "MR", "QED", "qed", "mr", "logp") if name in row), "").casefold()
+    if not name:
+        raise RowFault("logP", "column is missing, and so are MR and QED: the row does not say what is to change.")
     mol = molecule_of(text, "molecule")
     screened(settings, "molecule", text)
     direction = "down" if re.search(r"\b(lower|decreas\w*|reduc\w*)\b", asked, re.IGNORECASE) else "up"

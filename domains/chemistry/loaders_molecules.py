@@ -143,7 +143,7 @@ def _key(row: Mapping[str, Any]) -> str | None:
 def _number(value: Any, column: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, OverflowError) as err:
         raise RowFault(column, f"{value!r:.40} is no number.") from err
     if not math.isfinite(number):
         raise RowFault(column, f"{value!r} is no finite number.")
@@ -153,7 +153,7 @@ def _number(value: Any, column: str) -> float:
 def _yes_no(value: Any, column: str) -> str:
     try:
         number = float(value)
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, OverflowError) as err:
         raise RowFault(column, f"{value!r:.40} is neither 0 nor 1.") from err
     if number not in (0.0, 1.0):
         raise RowFault(column, f"{value!r:.40} is neither 0 nor 1.")

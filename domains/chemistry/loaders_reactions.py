@@ -82,8 +82,9 @@ def _conditions(row: Mapping[str, Any], reagents: list[str]) -> list[str]:
 
 
 def _reaction_row(row: Mapping[str, Any], settings: LoadOptions) -> Iterator[Record]:
-    name = next(name for name in REACTION_COLUMNS if row.get(name))
-    return reaction_records(text_cell(row, *REACTION_COLUMNS), name, row, settings)
+    text = text_cell(row, *REACTION_COLUMNS)
+    name = next(name for name in REACTION_COLUMNS if optional_cell(row, name) is not None)
+    return reaction_records(text, name, row, settings)
 
 
 def _conditions_row(row: Mapping[str, Any], settings: LoadOptions) -> Record:
@@ -160,7 +161,7 @@ def _material_row(row: Mapping[str, Any], settings: LoadOptions) -> Iterator[Rec
 def _float(row: Mapping[str, Any], name: str) -> float:
     try:
         return float(row[name])
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, OverflowError) as err:
         raise RowFault(name, f"{row[name]!r:.40} is no number.") from err
 
 

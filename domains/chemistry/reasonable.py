@@ -103,7 +103,7 @@ def reasonable_meta(path: str) -> dict[str, Any]:
     try:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         _load(str(file.resolve()), digest)
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
         raise ConfigError(
             f"pack.reasonable: {path} is no set of seen environments: {err}. Build it with python -m factory.domains.chemistry.reasonable."
         ) from err

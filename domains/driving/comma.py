@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,8 @@ RADAR_COLUMNS = ("ahead_m", "left_m", "closing_m_s", "unused", "unused", "addres
 OWN_LANE_M = 1.75
 RADAR_MEMORY_S = 0.2
 """Radar targets this old still count."""
+MAX_SECONDS = 3600
+"""Longest segment; a damaged time would make moments without end."""
 MAX_ARRAY_BYTES = 256 * 2**20
 
 
@@ -59,9 +62,12 @@ def load_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
     if path.stat().st_size > MAX_ARRAY_BYTES:
         raise RowFault("file", f"{what} is larger than {MAX_ARRAY_BYTES} bytes; is it an array of one minute?")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as err:
-        raise RowFault("file", f"{what} is no numpy array: {err}.") from err
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a map: a damaged shape is found before memory is taken for it
+    except (ValueError, OSError, EOFError, OverflowError, TypeError, TokenError) as err:
+        raise RowFault("file", f"{what} is no numpy array: {err}. Copy the segment again.") from err
+    if not isinstance(array, np.ndarray):
+        raise RowFault("file", f"{what} is an archive of arrays, want one array. Copy the segment again.")
+    array = np.array(array)
     if array.ndim == 2 and array.shape[1] == 1 and len(shape) == 1:
         array = array[:, 0]
     if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True)):
@@ -88,6 +94,10 @@ def read_segment(folder: Path) -> Segment:
     for name, times in (("frame_times", pose_times), ("CAN/speed/t", can_times)):
         if len(times) < 2 or not np.all(np.isfinite(times)) or np.any(np.diff(times) < 0):
             raise RowFault(name, "the times do not rise.")
+        if times[-1] - times[0] > MAX_SECONDS:
+            raise RowFault(
+                name, f"spans {times[-1] - times[0]:g} s, more than {MAX_SECONDS}; a segment is one minute. Copy it again."
+            )
     ground, flat = _on_ground(positions, velocities)
     headings = np.unwrap(np.arctan2(flat[:, 1], flat[:, 0]))
     speeds = np.linalg.norm(velocities, axis=1)

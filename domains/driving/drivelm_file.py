@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factory.data.files import FileFormat, open_checked
+from factory.data.files import FileFormat, open_checked, read_at_most
 from factory.data.rows import RowFault
 
 SECTIONS = ("perception", "prediction", "planning", "behavior")
@@ -20,9 +21,7 @@ MAX_BYTES = 2**30
 def read_drivelm(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFault]]:
     """Questions of all frames, numbered through. Raises RowFault when the file is no DriveLM JSON."""
     with open_checked(path) as handle:
-        data = handle.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise RowFault("file", f"is larger than {MAX_BYTES} bytes. Divide it by scenes.")
+        data = read_at_most(handle, MAX_BYTES)
     try:
         scenes = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as err:
@@ -72,7 +71,7 @@ class DriveLmFile(FileFormat):
                 is_zipped = raw.read(2) == b"\x1f\x8b"
             with gzip.open(path, "rb") if is_zipped else path.open("rb") as handle:
                 return b'"key_frames"' in handle.read(SNIFFED_BYTES)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return False
 
 

@@ -7,7 +7,7 @@ frames need is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,27 @@ FRAMES_AHEAD = 3 * RATE
 BOX_REACH_M = 40.0
 MAX_GAP_S = 0.75
 """Key frames come every half second; a longer gap ends a clip."""
+
+
+LARGEST = 1e15
+"""No coordinate, size or time in microseconds of a drive is beyond it."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) >= count and all(map(_is_number, value))
+
+
+KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "translation": (lambda value: _numbers(value, 2), "[x, y, z]"), "size": (lambda value: _numbers(value, 2), "[width, length, height]"),
+    "rotation": (lambda value: _numbers(value, 4), "a quaternion [w, x, y, z]"), "timestamp": (_is_number, "microseconds"),
+    "is_key_frame": (lambda value: isinstance(value, bool), "true or false"),
+}  # fmt: skip
+"""Column -> whether a cell is what it must be, and what that is. All other columns are texts."""
+_TEXT: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, str), "a text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +73,25 @@ def yaw_of(rotation: Any) -> float:
 
 
 def _rows(folder: Path, table: str, *columns: str) -> Iterator[Mapping[str, Any]]:
-    """Rows of one table. Raises RowFault when the table is missing or a row lacks a column: tables refer to each other."""
+    """Rows of one table. Raises RowFault when the table is missing, or a row lacks a column or holds another kind of thing in it: tables
+    refer to each other, so one row cannot be left out."""
     path = folder / f"{table}.json"
     if not path.is_file():
         raise RowFault("file", f"{folder.name}/{table}.json is missing. A version folder holds {len(TABLES)} tables.")
     for number, row in read_json(path):
         fault = row if isinstance(row, RowFault) else None
-        missing = [name for name in columns if fault is None and name not in row]
-        if fault is not None or missing:
-            reason = fault.reason if fault else f"no column {missing[0]!r}."
+        reason = fault.reason if fault else next(filter(None, (_wrong(row, name) for name in columns)), "")  # type: ignore[arg-type]
+        if reason:
             raise RowFault("file", f"{folder.name}/{table}.json row {number}: {reason}")
         yield row  # type: ignore[misc]
+
+
+def _wrong(row: Mapping[str, Any], name: str) -> str:
+    """What is wrong with a cell; empty when nothing is."""
+    if name not in row:
+        return f"no column {name!r}."
+    fits, want = KINDS.get(name, _TEXT)
+    return "" if fits(row[name]) else f"{name} is {row[name]!r:.60}; want {want}."
 
 
 def read_frames(folder: Path) -> dict[str, list[Frame]]:
@@ -113,15 +142,18 @@ def read_nuscenes(anchor: Path) -> Iterator[tuple[int, dict[str, Any] | RowFault
     """One row per key frame with a frame before it (for the speed) and three seconds after it."""
     folder = anchor.parent
     frames_of = read_frames(folder)
-    names = {row["token"]: (row["name"], row.get("log_token", "")) for row in _rows(folder, "scene", "token", "name")}
+    names = {row["token"]: (row["name"], str(row.get("log_token") or "")) for row in _rows(folder, "scene", "token", "name")}
     number = 0
     for scene, frames in sorted(frames_of.items(), key=lambda item: names.get(item[0], (item[0], ""))):
         name, log = names.get(scene, (scene, ""))
         for index in range(1, len(frames) - FRAMES_AHEAD):
             window = frames[index - 1 : index + FRAMES_AHEAD + 1]
             number += 1
-            if any(b.time - a.time > MAX_GAP_S for a, b in pairwise(window)):
-                yield number, RowFault("timestamp", f"scene {name}: key frames are more than {MAX_GAP_S:g} s apart.")
+            if any(not 0 < b.time - a.time <= MAX_GAP_S for a, b in pairwise(window)):
+                yield (
+                    number,
+                    RowFault("timestamp", f"scene {name}: key frames are more than {MAX_GAP_S:g} s apart, or of one time."),
+                )
                 continue
             now = frames[index]
             yield number, {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from factory.contracts import Media
-from factory.data.files import refuse_impostor
+from factory.data.files import Bounded, refuse_impostor
 from factory.data.rows import RowFault
 from factory.domains.medicine.pictures import to_png
 from factory.errors import PluginError
@@ -20,6 +20,8 @@ ENVELOPED = ("EncryptedAttributesSequence",)
 """Attributes of a file whose identifiers were encrypted for later recovery (PS3.15 E)."""
 CMS = b"\x30"
 """First byte of a DER object: a CMS envelope (secure DICOM file, PS3.15 D)."""
+MAX_PIXELS = 2**29
+"""Values of all frames that compressed pixels may unpack to: a tomosynthesis has three hundred million."""
 MODALITIES = {
     "CT": "ct", "MR": "mri", "CR": "xray", "DX": "xray", "RG": "xray", "RF": "xray", "MG": "mammography", "US": "ultrasound", "OP": "fundus",
     "OPT": "oct", "ES": "endoscopy", "SM": "histology", "NM": "scintigraphy", "PT": "pet", "XA": "angiography",
@@ -56,13 +58,14 @@ def _read(path: Path, **how: Any) -> Any:
     if head[:1] == CMS and head[128:132] != b"DICM":
         raise RowFault("file", "is an encrypted DICOM (a CMS envelope). Decrypt it with its key, then load the result.")
     try:
-        dataset = pydicom.dcmread(path, force=False, **how)
-        iterated = [element.tag for element in dataset]  # reads every deferred element, so damage shows here
+        with Bounded(path) as handle:
+            dataset = pydicom.dcmread(handle, force=False, **how)
+            iterated = [element.tag for element in dataset]  # reads every deferred element, so damage shows here
     except pydicom.errors.InvalidDicomError as err:
         raise RowFault(
             "file", "has no DICOM header (no `DICM` after 128 bytes). It is another kind of file, or its start is lost."
         ) from err
-    except (EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as err:
+    except Exception as err:  # pydicom raises many types on damaged elements, some of them bare Exceptions
         raise RowFault("file", f"is a truncated or damaged DICOM: {type(err).__name__}: {err}. Copy it again.") from err
     if not iterated:
         raise RowFault("file", "is a DICOM without any attribute. Copy it again.")
@@ -86,22 +89,28 @@ def picture(path: Path, *, frame: str, longest: int) -> Media:
     dataset = _read(path)
     if "PixelData" not in dataset:
         raise RowFault("file", "is a DICOM without pixels (a report, a segmentation or a waveform). Leave it out.")
-    _refuse_cut_pixels(dataset)
     try:
-        array = dataset.pixel_array
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError, KeyError, TypeError, EOFError) as err:
+        _refuse_cut_pixels(dataset)
+        return Media(data=to_png(_shown(dataset, _frame(dataset.pixel_array, dataset, frame)), longest))
+    except RowFault:
+        raise
+    except Exception as err:  # pydicom and its decoders raise many types, and MemoryError for a size that is damaged
         raise RowFault(
             "file",
             f"its pixels cannot be decoded ({type(err).__name__}: {err}). It is truncated, or its compression needs a decoder.",
         ) from err
-    return Media(data=to_png(_shown(dataset, _frame(array, dataset, frame)), longest))
 
 
 def _refuse_cut_pixels(dataset: Any) -> None:
-    """Uncompressed pixels must have their declared length."""
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        return
+    """Uncompressed pixels must have their declared length; compressed ones may unpack to MAX_PIXELS at most."""
     wanted = dataset.Rows * dataset.Columns * int(dataset.get("SamplesPerPixel", 1)) * int(dataset.get("NumberOfFrames", 1) or 1)
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        if wanted > MAX_PIXELS:
+            raise RowFault(
+                "file",
+                f"its compressed pixels unpack to {wanted} values, above the limit of {MAX_PIXELS}. Take single frames out of it.",
+            )
+        return
     wanted = (wanted * int(dataset.BitsAllocated) + 7) // 8
     if str(dataset.get("PhotometricInterpretation")) == "YBR_FULL_422":
         wanted = wanted * 2 // 3

@@ -5,6 +5,7 @@ Without an affine left and right cannot be told, so such a file is refused. niba
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from factory.errors import PluginError
 
 PLANES = ("sagittal", "coronal", "axial")
 """Planes across the axes right, anterior and superior, in the order of RAS."""
+MAX_VOXELS = 2**29
+"""Most voxels of one volume, also once they have equal sides: 1024 x 1024 x 512."""
 PERCENTILES = (1.0, 99.0)
 """Grey values that become black and white."""
 
@@ -42,7 +45,9 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as handle:
             refuse_impostor(handle.read(512), "the file")
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as err:
+    except RowFault:
+        raise
+    except Exception as err:  # nibabel raises many types on damaged headers, and zlib its own
         raise RowFault(
             "file", f"is no readable NIfTI ({type(err).__name__}: {err}). It is truncated or another kind of file."
         ) from err
@@ -61,6 +66,8 @@ def read_header(path: Path) -> dict[str, Any]:
     shape = tuple(int(size) for size in image.shape)
     if len(shape) < 3 or min(shape[:3]) < 2:
         raise RowFault("shape", f"is {shape}; want three dimensions of two voxels or more.")
+    if math.prod(shape[:3]) > MAX_VOXELS:
+        raise RowFault("shape", f"is {shape}, more than {MAX_VOXELS} voxels. Resample it, or leave it out.")
     return {
         "shape": list(shape), "spacing_mm": [round(float(size), 4) for size in header.get_zooms()[:3]],
         "orientation": "".join(nibabel.aff2axcodes(image.affine)),
@@ -77,17 +84,23 @@ def volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     read_header(path)
     image = _nibabel().load(path)
     try:
-        voxels = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as err:
+        voxels = np.asanyarray(image.dataobj[..., 0] if len(image.shape) == 4 else image.dataobj)
+        voxels = np.nan_to_num(np.asarray(voxels, dtype=np.float32))
+    except Exception as err:  # nibabel, numpy and zlib each have their own, and MemoryError for a size that is damaged
         raise RowFault(
             "file", f"its voxels cannot be read ({type(err).__name__}: {err}). It is truncated; copy it again."
         ) from err
-    voxels = np.nan_to_num(np.asarray(voxels[..., 0] if voxels.ndim == 4 else voxels, dtype=np.float32))
+    if voxels.ndim != 3:
+        raise RowFault("shape", f"is {image.shape}; want a volume, or a series of volumes in four dimensions.")
     from monai.data import MetaTensor
 
     turned = Orientation(axcodes="RAS", labels=None)(MetaTensor(voxels[None], affine=image.affine))
     zooms = np.linalg.norm(np.asarray(turned.affine)[:3, :3], axis=0)
     if zooms.max() > 1.01 * zooms.min():
+        if math.prod(turned.shape[1:]) * float(np.prod(zooms / zooms.min())) > MAX_VOXELS:
+            raise RowFault(
+                "spacing", f"is {zooms.tolist()} mm; voxels of equal sides would be more than {MAX_VOXELS}. Resample it."
+            )
         turned = Spacing(pixdim=(float(zooms.min()),) * 3, mode="bilinear")(turned)
     return np.asarray(turned)[0], np.asarray(turned.affine)
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from factory.data.files import FileFormat, open_checked
+from factory.data.files import FileFormat, open_checked, read_at_most
 from factory.data.rows import RowFault
 from factory.data.shapes import cell, optional_cell, text_cell
 from factory.domains.medicine.codes import read_code
@@ -31,6 +31,8 @@ from factory.packs.choices import LETTERS, check_options, parse_options, resolve
 from factory.packs.common_shapes import RowShape
 from factory.packs.records import LESSONS, SAMPLES, Record
 
+MAX_BYTES = 2**30
+"""Largest file that is held in memory whole."""
 NOTHING: frozenset[str] = frozenset()
 """What a good row gives that is not asked for (another language, a hidden answer): it is counted and passed over."""
 LINES, COUNTED_FROM_0 = frozenset({"jsonl", "json"}), frozenset({"parquet", "hub", "csv", "tsv"})
@@ -156,7 +158,10 @@ def _mmlu(row: Mapping[str, Any], settings: MedicineLoad) -> Record:
     subject = text_cell(row, "subject")
     if subject not in settings.mmlu_subjects:
         return passed_over(text_cell(row, "question"), f"subject {subject}")
-    options = check_options([str(option) for option in cell(row, "choices")])
+    choices = cell(row, "choices")
+    if not isinstance(choices, list | tuple):
+        raise RowFault("choices", f"must be a list of texts, got {type(choices).__name__}.")
+    options = check_options([str(option) for option in choices])
     answer = row.get("answer")
     if isinstance(answer, int) and not isinstance(answer, bool):
         if not 0 <= answer < len(options):
@@ -201,6 +206,8 @@ def code_table(path: str) -> frozenset[str]:
             rows = list(csv.DictReader(handle))
     except OSError as err:
         raise ConfigError(f"pack.code_table: {path} cannot be read: {err.strerror}.") from err
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise ConfigError(f"pack.code_table: {path} is no CSV in UTF-8: {err}. Convert or export it again.") from err
     if not rows or "code" not in rows[0]:
         raise ConfigError(f"pack.code_table: {path} has no column 'code'. Name the column of codes so.")
     try:
@@ -237,8 +244,10 @@ def _read_truth(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFault]]:
 def _json_object(path: Path) -> dict[str, Any]:
     with open_checked(path) as handle:
         try:
-            found = json.loads(handle.read().decode("utf-8-sig"))
-        except (ValueError, RecursionError, EOFError, OSError) as err:
+            found = json.loads(read_at_most(handle, MAX_BYTES).decode("utf-8-sig"))
+        except RowFault:
+            raise
+        except (ValueError, RecursionError) as err:
             raise RowFault("file", f"is not valid JSON: {err}. It is truncated; copy it again.") from err
     if not isinstance(found, dict):
         raise RowFault("file", "must be one JSON object with a PMID as each key.")
@@ -249,8 +258,12 @@ def _read_mmlu_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFault]
     """`anatomy_test.csv`: question, four choices, letter; no header."""
     subject = path.name.removesuffix(".gz").rsplit("_", 1)[0]
     with open_checked(path) as handle:
-        text = handle.read().decode("utf-8-sig")
-    for number, cells in enumerate(csv.reader(text.splitlines(keepends=True)), start=1):
+        try:
+            text = read_at_most(handle, MAX_BYTES).decode("utf-8-sig")
+            rows = list(csv.reader(text.splitlines(keepends=True)))
+        except (UnicodeDecodeError, csv.Error) as err:
+            raise RowFault("file", f"is no CSV in UTF-8: {err}. Convert or export it again.") from err
+    for number, cells in enumerate(rows, start=1):
         if len(cells) != 6:
             yield number, RowFault("row", f"{len(cells)} cells, want 6: question, four choices, letter.")
             continue

@@ -26,6 +26,8 @@ from factory.errors import DataError
 TICKS = 480
 """MIDI ticks per quarter note; divides triplets and dotted sixteenths exactly."""
 MAX_NOTES = 100_000
+MAX_BARS = 20_000
+"""Bars of a MIDI file: one damaged time would make rests of millions."""
 ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
 """MusicXML's names of the signs."""
 
@@ -232,10 +234,15 @@ def from_musicxml(path: Path) -> str:
     """
     partitura = _partitura()
     try:
-        part = partitura.load_musicxml(str(path)).parts[0]
-    except Exception as err:  # partitura raises many types on bad files; each means the same to the user
-        raise DataError(f"{path.name}: partitura cannot read it as MusicXML: {type(err).__name__}: {err}") from err
-    return _from_part(part)
+        return _from_part(partitura.load_musicxml(str(path)).parts[0])
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as err:  # partitura raises many types on bad files, and hands on what no note can be; each means the same to the user
+        raise DataError(
+            f"{path.name}: partitura cannot read it as MusicXML: {type(err).__name__}: {err}. Export it again."
+        ) from err
 
 
 def _from_part(part: Any) -> str:
@@ -323,7 +330,13 @@ def from_midi(data: bytes) -> str:
     meter = Meter(4, 4)
     if len(score.time_signatures):
         meter = Meter(int(score.time_signatures[0].numerator), int(score.time_signatures[0].denominator))
+    if score.ticks_per_quarter < 1 or meter.beats < 1 or meter.unit < 1:
+        raise DataError(
+            f"the MIDI file has {score.ticks_per_quarter} ticks a quarter and the metre {meter.name}; both must be above 0."
+        )
     events = _monophonic(track.notes, score.ticks_per_quarter, key)
+    if sum((duration for _, duration in events), Fraction(0)) > MAX_BARS * Fraction(meter.beats, meter.unit):
+        raise DataError(f"the MIDI file is longer than {MAX_BARS} bars; a time in it is damaged. Cut it, or leave it out.")
     bars, tied = _into_bars(events, meter)
     return write_tune(bars, key, meter, Fraction(1, 8), tied=tied)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from factory.data.files import FileFormat, open_checked
+from factory.data.files import FileFormat, lines_of, open_checked, read_at_most
 from factory.data.rows import RowFault
 from factory.domains.music.abc_reader import MAX_CHARS
 from factory.errors import DataError
@@ -21,22 +22,23 @@ Rows = Iterator[tuple[int, dict[str, Any] | RowFault]]
 
 def read_abc_book(path: Path) -> Rows:
     """Tunes of an ABC file, one row each. A tune begins at `X:` and ends at the next one or at an empty line; text between is passed over."""
-    number, lines = 0, []
+    number, lines, size = 0, [], 0
     with open_checked(path) as handle:
-        for raw in handle:
+        for raw in lines_of(handle):
             line = _decoded(raw)
             if _START.match(line):
                 if lines:
                     number += 1
                     yield number, _tune(lines)
-                lines = [line]
+                lines, size = [line], len(line)
             elif lines and not line.strip():
                 number += 1
                 yield number, _tune(lines)
                 lines = []
             elif lines:
                 lines.append(line)
-                if sum(map(len, lines)) > MAX_CHARS:
+                size += len(line) + 1
+                if size > MAX_CHARS:
                     number += 1
                     yield number, RowFault("abc_tune", f"has more than {MAX_CHARS} characters.")
                     lines = []
@@ -78,20 +80,20 @@ def _refuse_unsafe(path: Path) -> None:
     data = _whole(path)
     parts = [data]
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > MAX_FILE:
-                raise RowFault("file", f"unpacks to more than {MAX_FILE} bytes.")
-            parts = [archive.read(item) for item in archive.infolist()]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if sum(item.file_size for item in archive.infolist()) > MAX_FILE:
+                    raise RowFault("file", f"unpacks to more than {MAX_FILE} bytes.")
+                parts = [archive.read(item) for item in archive.infolist()]
+        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as err:
+            raise RowFault("file", f"cannot be unpacked: {err}. It is damaged; export it again.") from err
     if any(b"<!ENTITY" in part for part in parts):
         raise RowFault("file", "declares XML entities; MusicXML needs none, and they can read other files. Export it again.")
 
 
 def _whole(path: Path) -> bytes:
     with open_checked(path) as handle:
-        data = handle.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise RowFault("file", f"has more than {MAX_FILE} bytes.")
-    return data
+        return read_at_most(handle, MAX_FILE)
 
 
 def _converted(path: Path, convert: Any) -> dict[str, Any] | RowFault:

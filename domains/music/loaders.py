@@ -18,7 +18,7 @@ from typing import Any
 
 from factory.contracts import EXACT_TEXT, Media
 from factory.data.rows import RowFault
-from factory.data.shapes import optional_cell, text_cell
+from factory.data.shapes import cell, optional_cell, text_cell
 from factory.domains.music.abc_reader import FIELD_LINE, AbcError, read_abc
 from factory.domains.music.asks import Ask, AskError, right_answers
 from factory.domains.music.file_formats import FORMATS
@@ -79,8 +79,8 @@ def tune_group(abc: str) -> str:
 
 
 def _tune(row: Mapping[str, Any], settings: LoadOptions) -> Iterable[Record]:
-    column = next(name for name in TUNE_COLUMNS if row.get(name) is not None)
-    abc = text_cell(row, column)
+    abc = text_cell(row, *TUNE_COLUMNS)
+    column = next(name for name in TUNE_COLUMNS if optional_cell(row, name) is not None)
     try:
         tune = read_abc(abc)
     except AbcError as err:
@@ -152,7 +152,7 @@ def _recheck(kind: str, score: str, key: str) -> None:
 
 
 def _theory_bench(row: Mapping[str, Any], settings: LoadOptions) -> Record:
-    options = parse_options(row["options"])
+    options = parse_options(cell(row, "options"))
     score = optional_cell(row, "abc_score")
     stem = text_cell(row, "stem")
     subset = str(row.get("subset") or row.get("class") or "").casefold()

@@ -13,7 +13,7 @@ from factory.domains.music.forms import strains
 from factory.domains.music.keys import NO_KEY
 from factory.domains.music.meter import write_length
 from factory.domains.music.pitch import to_abc
-from factory.domains.music.score import Tune
+from factory.domains.music.score import Note, Tune
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,23 @@ _TuneMaker = Callable[[random.Random, str, Tune], TuneQuestion | None]
 
 def _place(rng: random.Random, tune: Tune, notes: int = 1) -> tuple[int, int] | None:
     """A bar and a note in it behind which `notes - 1` more follow; half of the time one whose sign is not printed at it."""
-    places = [(b, n) for b, bar in enumerate(tune.bars, 1) for n in range(1, len(bar.sounded) - notes + 2)]
-    hidden = [(b, n) for b, n in places if _is_hidden(tune, b, n)]
+    places, hidden = [], []
+    for bar_number, bar in enumerate(tune.bars, 1):
+        sounded = bar.sounded  # found anew at each call, so once for a bar
+        for number, note in enumerate(sounded[: len(sounded) - notes + 1], 1):
+            places.append((bar_number, number))
+            if _has_hidden(note):
+                hidden.append((bar_number, number))
     if not places:
         return None
     return rng.choice(hidden) if hidden and rng.random() < 0.5 else rng.choice(places)
 
 
 def _is_hidden(tune: Tune, bar: int, number: int) -> bool:
-    note = tune.bars[bar - 1].sounded[number - 1]
+    return _has_hidden(tune.bars[bar - 1].sounded[number - 1])
+
+
+def _has_hidden(note: Note) -> bool:
     return any(pitch.alter and not printed for pitch, printed in zip(note.pitches, note.printed, strict=True))
 
 

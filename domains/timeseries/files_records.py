@@ -38,8 +38,11 @@ def read_wfdb(path: Path) -> Iterator[Row]:
         raise RowFault(
             "file", f"its signal file is missing: {Path(str(err.filename)).name}. Copy the .dat or .mat beside it."
         ) from err
-    except (ValueError, OSError, IndexError, KeyError) as err:
-        raise RowFault("file", f"is no readable WFDB record: {str(err)[:160]}") from err
+    except Exception as err:  # wfdb raises whatever a damaged field of the header leads to
+        reason = (
+            f"is no readable WFDB record: {type(err).__name__}: {str(err)[:160]}. Copy the header and its signal files again."
+        )
+        raise RowFault("file", reason) from err
     if record.p_signal is None:
         raise RowFault("file", "is a WFDB header without signals.")
     references = _references(path.parent)
@@ -77,8 +80,10 @@ def read_tsf(path: Path) -> Iterator[Row]:
     open_checked(path).close()
     try:
         frame, about = datasets.load_from_tsf_file(str(path))
-    except (ValueError, OSError, KeyError, TypeError) as err:
-        raise RowFault("file", f"is no readable .tsf: {str(err)[:160]}") from err
+    except Exception as err:  # aeon raises bare Exceptions
+        raise RowFault(
+            "file", f"is no readable .tsf: {str(err)[:160]} Write its header and rows as the Monash archive does."
+        ) from err
     for number, row in enumerate(frame.to_dict("records"), 1):
         try:
             values = stacked_channels([np.asarray(row["series_value"], dtype=np.float64)])

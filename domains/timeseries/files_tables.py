@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from factory.data.files import open_checked
+from factory.data.files import lines_of, open_checked
 from factory.data.readers_binary import read_parquet
 from factory.data.readers_text import read_csv
 from factory.data.rows import RowFault
@@ -125,7 +125,7 @@ def _csv_names(path: Path, layout: TableLayout) -> list[str]:
 
 def _headerless(path: Path) -> Iterator[Row]:
     with open_checked(path) as handle:
-        for number, raw in enumerate(handle, 1):
+        for number, raw in enumerate(lines_of(handle), 1):
             cells = next(csv.reader(decoded(raw)), [])
             if cells:
                 yield number, {str(place): cell for place, cell in enumerate(cells)}

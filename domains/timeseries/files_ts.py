@@ -103,7 +103,7 @@ def _is_comment(line: str) -> bool:
 
 
 def _header_line(header: Header, line: str) -> None:
-    key, *words = line[1:].split()
+    key, *words = line[1:].split() or [""]
     key, first = key.lower(), (words[0].lower() if words else "")
     if key == "classlabel":
         header.has_label, header.classes = first == "true", tuple(words[1:])

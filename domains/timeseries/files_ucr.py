@@ -56,7 +56,10 @@ def read_arff(path: Path) -> Iterator[Row]:
 
 
 def _arff_row(text: str, kinds: list[str], dataset: str) -> SeriesRow:
-    cells = [cell.strip() for cell in next(csv.reader([text.replace("\\n", "\n")], quotechar="'" if text[0] == "'" else '"'))]
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([text.replace("\\n", "\n")], quotechar="'" if text[0] == "'" else '"'))]
+    except csv.Error as err:
+        raise RowFault("values", f"the row's cells cannot be told apart: {err}.") from err
     if len(cells) != len(kinds):
         raise RowFault("values", f"the row has {len(cells)} cells for {len(kinds)} attributes.")
     last, kind = cells.pop(), kinds[-1]

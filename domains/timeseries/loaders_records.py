@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,8 @@ from factory.packs.settings import one_of, within
 from factory.packs.sources import LoadSettings
 
 TASKS = ("auto", "classify", "regress", "anomaly", "forecast")
+LARGEST = sys.float_info.max
+"""JSON knows whole numbers beyond it; they are no measurements."""
 MOST_CLASSES_NAMED = 40
 """Classes listed in a question; sets with more ask without the list."""
 
@@ -114,17 +117,21 @@ def from_list_row(row: Mapping[str, Any], settings: SeriesSettings) -> Iterator[
     series.label = plain_label(str(label)) if label is not None else None
     target = optional_cell(row, settings.columns.get("target", "target"))
     if column != "target" and isinstance(target, (int, float)) and not isinstance(target, bool):
+        if not abs(target) <= LARGEST:
+            raise RowFault("target", f"is {target!r:.40}, no finite number.")
         series.target = float(target)
     return records_of(series, settings)
 
 
 def _plain_numbers(cells: Sequence[Any], column: str) -> np.ndarray:
     """[L]; None and "NaN" are missing. Raises RowFault."""
+    if not isinstance(cells, (list, tuple)):
+        raise RowFault(column, f"has a channel that is {cells!r:.40}, no list of numbers.")
     values = []
     for place, value in enumerate(cells, 1):
         if value is None or (isinstance(value, str) and value.strip().casefold() in ("nan", "?", "")):
             values.append(math.nan)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isinf(value):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and (abs(value) <= LARGEST or value != value):
             values.append(float(value))
         else:
             raise RowFault(column, f"value {place} is {value!r:.40}, no finite number (missing values are null).")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from factory.data.files import open_checked
+from factory.data.files import lines_of, open_checked
 from factory.data.rows import RowFault
 
 Row = tuple[int, dict[str, Any] | RowFault]
@@ -61,19 +60,14 @@ def dataset_of(path: Path) -> str:
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line without its end). UTF-8, or Latin-1 where a line is not. Raises RowFault when the file breaks off."""
     with open_checked(path) as handle:
-        number = 0
-        try:
-            for raw in handle:
-                number += 1
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                try:
-                    line = raw.decode("utf-8")
-                except UnicodeDecodeError:
-                    line = raw.decode("latin-1")
-                yield number, line.rstrip("\r\n")
-        except (EOFError, OSError, zlib.error) as err:
-            raise RowFault("file", f"ends early after line {number}: {err}. It is truncated; copy it again.") from err
+        for number, raw in enumerate(lines_of(handle), 1):
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                line = raw.decode("latin-1")
+            yield number, line.rstrip("\r\n")
 
 
 def number_of(text: str, what: str) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ SIDE_FILES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "s
 """JSON files that describe a data set rather than hold its rows."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 LFS_PREFIX = b"version https://git-lfs.github.com/spec/"
+MAX_LINE_BYTES = 256 * 2**20
+"""Longest line of a text file: room for a chromosome or an image in base64, and an end to a file without line breaks."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,69 @@ def refuse_impostor(head: bytes, what: str, field: str = "file") -> None:
         raise RowFault(field, f"{what} holds only zero bytes; a copy was cut short. Copy it again.")
 
 
+class _Unpacked(gzip.GzipFile):
+    """A gzipped file whose damage is a RowFault wherever it is met."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._tried(super().read, size)
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._tried(super().read1, size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._tried(super().readline, size)
+
+    @staticmethod
+    def _tried(read: Callable[[Any], bytes], size: int | None) -> bytes:
+        try:
+            return read(size)
+        except (EOFError, OSError, zlib.error) as err:
+            raise RowFault("file", f"ends early: {err}. It is truncated or damaged; copy it again.") from err
+
+
+def lines_of(handle: IO[bytes]) -> Iterator[bytes]:
+    """Lines of a binary file with their ends. Raises RowFault at a line longer than MAX_LINE_BYTES."""
+    number = 0
+    while line := handle.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise RowFault("file", f"line {number} is longer than {MAX_LINE_BYTES} bytes; is this a text file?")
+        yield line
+
+
+def read_at_most(handle: IO[bytes], limit: int) -> bytes:
+    """The rest of a file, piece by piece: asking for `limit` bytes at once would set aside memory for all of them.
+
+    Raises RowFault when there are more.
+    """
+    pieces, size = [], 0
+    while piece := handle.read(1 << 20):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise RowFault("file", f"holds more than {limit} bytes. Divide it into smaller files.")
+    return b"".join(pieces)
+
+
+class Bounded(io.BufferedReader):
+    """A file for libraries that read as many bytes as a header says: never more is asked for than there are, so that a damaged
+    length is found as a short read and not as an allocation."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def open_checked(path: Path) -> IO[bytes]:
     """Open for reading in binary, through gzip when the content is gzipped, after `refuse_impostor`.
 
     Raises:
-        RowFault: the file cannot be opened, is empty, a pointer or a web page, or is text in UTF-16.
+        RowFault: the file cannot be opened, is empty, a pointer or a web page, or is text in UTF-16; and while it is read, when
+            what is gzipped is damaged or cut short.
     """
     try:
         handle = path.open("rb")
@@ -141,7 +203,7 @@ def open_checked(path: Path) -> IO[bytes]:
         raise RowFault("file", f"cannot be opened: {err.strerror}. Check the path and its permissions.") from err
     refuse_impostor(head, "the file")
     if head[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=handle, mode="rb")  # type: ignore[return-value]
+        return _Unpacked(fileobj=handle, mode="rb")  # type: ignore[return-value]
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         handle.close()
         raise RowFault("file", "is text in UTF-16. Save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`).")

@@ -80,8 +80,11 @@ def find_image(name: str, roots: Sequence[Path], *, field: str = "image") -> Pat
     candidate = Path(name)
     for root in roots:
         path = candidate if candidate.is_absolute() else root / candidate
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as err:
+            raise RowFault(field, f"image file {name[:80]!r} cannot be looked for: {err.strerror}.") from err
     where = ", ".join(str(root) for root in roots)
     raise RowFault(field, f"image file {name!r} not found under {where}. Put it there, or set pack.image_root.")
 

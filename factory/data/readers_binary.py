@@ -100,5 +100,5 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, extension: str) -
         return text.strip()
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:
         raise RowFault(extension, f"member {member.name!r} is not valid JSON: {err}.") from err

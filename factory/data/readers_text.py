@@ -15,13 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from factory.data.files import open_checked
+from factory.data.files import MAX_LINE_BYTES, open_checked
 from factory.data.report import RowFault
 
 Row = tuple[int, dict[str, Any] | RowFault]
 
-MAX_LINE_BYTES = 256 * 2**20
-"""Longest line of JSON lines: room for images in base64, and an end to a file without line breaks."""
 MAX_CELL_CHARS = 4 * 2**20
 MAX_OBJECT_BYTES = 2**30
 """Largest JSON document whose top level is an object; it has to be held in memory whole."""
@@ -43,7 +41,9 @@ class _Utf8Lines:
         while True:
             try:
                 line = self._handle.readline(MAX_LINE_BYTES + 1)
-            except (EOFError, OSError, zlib.error) as err:
+            except RowFault as fault:
+                raise RowFault("file", fault.reason.replace("ends early", f"ends early after line {self.number}", 1)) from fault
+            except OSError as err:
                 raise RowFault("file", f"ends early after line {self.number}: {err}. It is truncated; copy it again.") from err
             if not line:
                 return
@@ -77,7 +77,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def _json_object(line: str, *, is_cut: bool) -> dict[str, Any] | RowFault:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:  # ValueError: JSONDecodeError, and numbers of more digits than Python reads
         at_end = (isinstance(err, json.JSONDecodeError) and err.pos >= len(line.rstrip()) - 1) or "Unterminated" in str(err)
         hint = " The line stops in the middle of a value: the file is truncated." if is_cut and at_end else ""
         return RowFault("json", f"not valid JSON: {err}.{hint}")
@@ -130,7 +130,7 @@ def _array_rows(handle: IO[bytes]) -> Iterator[Row]:
         try:
             value, end = decoder.raw_decode(window)
             is_complete = end < len(window)  # a number at the very end of the window may go on
-        except (json.JSONDecodeError, RecursionError) as err:
+        except (ValueError, RecursionError) as err:
             is_complete, problem = False, err
         else:
             problem = None
@@ -154,7 +154,7 @@ def _is_final(problem: Exception | None, window_chars: int) -> bool:
     """True when more text cannot mend the problem: it lies well before the end of what was read."""
     if isinstance(problem, json.JSONDecodeError):
         return problem.pos < window_chars - 16 and not problem.msg.startswith("Unterminated")
-    return isinstance(problem, RecursionError)
+    return problem is not None
 
 
 def _decoded_chunks(handle: IO[bytes]) -> Iterator[str]:
@@ -187,7 +187,7 @@ def _nested_rows(handle: IO[bytes]) -> Iterator[Row]:
         parts.append(part)
     try:
         document = json.loads("".join(parts))
-    except (json.JSONDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:
         raise RowFault("file", f"not valid JSON: {err}. It may be truncated, or be JSON lines under the name .json.") from err
     rows = list(_objects_below(document, ()))
     if not rows:

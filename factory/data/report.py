@@ -117,7 +117,8 @@ class RowReport:
 
     def reject(self, ref: RowRef, field: str, reason: str) -> None:
         """Count and write aside one bad row. Raises DataError on the first (`stop`) or above the limit."""
-        bad = BadRow(ref.file, ref.row, field, reason)
+        # What a row says may hold signs that no terminal and no file takes (half of a character), so they are written out.
+        bad = BadRow(ref.file, ref.row, *(text.encode("utf-8", "backslashreplace").decode() for text in (field, reason)))
         self.num_bad += 1
         self.faults[field] += 1
         if len(self.first_bad) < KEPT_BAD_ROWS:

@@ -45,11 +45,33 @@ class RowShape(Shape):
 
 def convert(row: Mapping[str, Any], shape: RowShape, settings: Any) -> list[Record]:
     """Turn one row of a known shape into its Records. Raises RowFault naming the field and the reason."""
-    made = shape.convert(row, settings)
-    records = [made] if isinstance(made, Record) else list(made)
+    if shape.convert is None:
+        raise RowFault(
+            "row", "the table begins with rows that name no column, so its layout is unknown. Take the empty rows out."
+        )
+    try:
+        made = shape.convert(row, settings)
+        records = [made] if isinstance(made, Record) else list(made)
+    except UnicodeEncodeError as err:  # a digest of a text that is none
+        raise _half_character(err) from err
     for record in records:
         _fill_in(record, row)
     return records
+
+
+def refuse_half_characters(*texts: Any) -> None:
+    """Raises RowFault when a text holds half of a surrogate pair (JSON can write one as `\\ud800`): no tokenizer takes it."""
+    for text in texts:
+        try:
+            if isinstance(text, str):
+                text.encode()
+        except UnicodeEncodeError as err:
+            raise _half_character(err) from err
+
+
+def _half_character(err: UnicodeEncodeError) -> RowFault:
+    before = err.object[max(0, err.start - 20) : err.start]
+    return RowFault("text", f"holds half of a character (a lone surrogate) behind {before!r}. Write it whole, or take it out.")
 
 
 def _fill_in(record: Record, row: Mapping[str, Any]) -> None:
@@ -98,8 +120,8 @@ def read_turns(value: Any, column: str) -> list[Message]:
         if not isinstance(turn, Mapping):
             raise RowFault(column, f"turn {number} must be a mapping, got {type(turn).__name__}.")
         who, content = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-        if who not in ROLES:
-            raise RowFault(column, f"turn {number} is from {who!r}; known are {', '.join(ROLES)}.")
+        if not isinstance(who, str) or who not in ROLES:
+            raise RowFault(column, f"turn {number} is from {who!r:.40}; known are {', '.join(ROLES)}.")
         if isinstance(content, (list, tuple)):
             content = "".join(_part(part, column, number) for part in content)
         if not isinstance(content, str) or not content.strip():

@@ -21,7 +21,7 @@ from factory.data.report import MIN_ROWS_FOR_EARLY_STOP
 from factory.data.rows import RowFault, RowRef, RowReport, read_rows
 from factory.data.splits import check_split, checked_shares
 from factory.errors import DataError
-from factory.packs.common_shapes import RowShape, convert
+from factory.packs.common_shapes import RowShape, convert, refuse_half_characters
 from factory.packs.records import Ready, Record, check_placeholders, group_of, to_document, to_lesson, to_sample
 from factory.packs.settings import read_settings
 from factory.packs.sources import UNREADABLE, Finder, LoadSettings, Sources, Table
@@ -253,6 +253,10 @@ class Loader:
         records = convert(row, table.shape, this.settings)
         found = []
         for number, record in enumerate(records):
+            turns = (turn.content for turn in record.turns)
+            refuse_half_characters(
+                record.text, record.response, record.answer, record.group, record.key, record.split, *record.options, *turns
+            )
             this.offered.update(record.gives)
             own = record.key if record.key is not None else f"{ref.row}.{number}" if len(records) > 1 else str(ref.row)
             key = ":".join(part for part in (table.file.name, record.meta.get("subset"), own) if part)

@@ -42,7 +42,9 @@ def test_a_recipe_is_written_that_composes_and_plans(factory, data):
 
 def test_stages_that_the_files_have_no_rows_for_are_left_out(factory, tmp_path):
     # HuatuoGPT-o1's verifiable questions: nothing to imitate and nothing to read, only questions.
-    rows = [{"Open-ended Verifiable Question": f"Is {i} even?", "Ground-True Answer": "no" if i % 2 else "yes"} for i in range(30)]
+    rows = [
+        {"Open-ended Verifiable Question": f"Is {i} even?", "Ground-True Answer": "no" if i % 2 else "yes"} for i in range(30)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = factory("init", str(tmp_path), "--domain", "medicine", "--json")
     counts = done.json["read"][0]["counts"]

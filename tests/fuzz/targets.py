@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import seeds_medicine
+import seeds_rows
+import seeds_science
+import seeds_signals
+from pack_targets import PackTarget, pairs_of_safety
 
 from factory.config.layers import parse_value, read_yaml
 from factory.data.report import RowReport
@@ -18,8 +23,9 @@ from factory.registry.records import LineageStep, ModelRecord, read_record
 from factory.rewards.formats import SHAPES, parse
 from factory.stages.lesson_files import read_lessons
 
+PACKS: dict[str, PackTarget] = seeds_science.TARGETS | seeds_signals.TARGETS | seeds_medicine.TARGETS | seeds_rows.TARGETS
 LIMIT_S = 5.0
-"""An input that takes longer hangs."""
+"""CPU seconds; an input that takes longer hangs."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +173,24 @@ def read_lesson_file(content: bytes, folder: Path) -> None:
     read_lessons(path)
 
 
-def targets(scratch: Path) -> dict[str, Target]:
-    """Every target by name; `scratch` is for making seeds."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    found = {
-        "answer": Target(read_answer, ANSWERS), "recipe": Target(read_recipe, RECIPES),
-        "manifest": Target(read_manifest, [json.dumps(record().to_json()).encode()]), "archive": Target(read_archive, [_archive(scratch)]),
-        "lessons": Target(read_lesson_file, LESSONS), "parquet": Target(_table("parquet"), [_parquet()]), "tar": Target(_table("tar"), [_shard()]),
-    }  # fmt: skip
-    return found | {kind: Target(_table(kind), seeds) for kind, seeds in TABLES.items()}
+def _own() -> dict[str, Callable[[Path], Target]]:
+    """Readers of the factory itself."""
+    return {
+        "answer": lambda _: Target(read_answer, ANSWERS), "recipe": lambda _: Target(read_recipe, RECIPES),
+        "manifest": lambda _: Target(read_manifest, [json.dumps(record().to_json()).encode()]),
+        "archive": lambda scratch: Target(read_archive, [_archive(scratch)]), "lessons": lambda _: Target(read_lesson_file, LESSONS),
+        "parquet": lambda _: Target(_table("parquet"), [_parquet()]), "tar": lambda _: Target(_table("tar"), [_shard()]),
+    } | {kind: lambda _, kind=kind: Target(_table(kind), TABLES[kind]) for kind in TABLES}  # fmt: skip
+
+
+def makers() -> tuple[dict[str, Callable[[Path], Target]], dict[str, str]]:
+    """({name: empty folder -> the target}, {name of a target that is left out: why}). Libraries are loaded when a target is made."""
+    found, left_out = _own(), {}
+    for name, pack in PACKS.items():
+        missing = pack.missing()
+        if missing:
+            left_out[name] = f"{', '.join(missing)} not installed"
+        else:
+            found[name] = lambda scratch, pack=pack: Target(*pack.reader(scratch))
+    found["safety_pairs"] = lambda _: Target(pairs_of_safety, seeds_rows.PAIRS)
+    return found, left_out
