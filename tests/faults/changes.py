@@ -190,7 +190,8 @@ def a_reward_worker_lies(scene: Scene) -> None:
     recipe = scene.rng.choice(TRAINING)
     step = scene.rng.choice([name for name in scene.prepared.steps(recipe) if name.endswith("eval") or name == "02-rl"])
     scene.begin(recipe, cut_at=step)
-    number, how = scene.rng.randint(1, 12), scene.rng.choice(["cut", "garbage", "nan", "twice"])
+    # An eval's verdicts come in one message, those of a training step in one or more.
+    number, how = 1 if step.endswith("eval") else scene.rng.randint(1, 2), scene.rng.choice(["cut", "garbage", "nan", "twice"])
 
     def lie() -> None:
         from factory.rewards.pool_wire import FrameReader
