@@ -51,5 +51,5 @@ def test_the_tiles_are_those_that_openslide_reads(tmp_path):
 
 def test_growth_measures_what_it_says():
     times = growth.registry(12, 1)
-    assert len(times) == 5 and all(len(values) == 1 and values[0] > 0 for values in times.values())
+    assert len(times) == 6 and all(len(values) == 1 and values[0] > 0 for values in times.values())
     assert growth.reading(200) > 0 and growth.packing(100, 0) > 0 and growth.rollout_log(5) >= 0

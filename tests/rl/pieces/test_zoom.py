@@ -189,11 +189,11 @@ ZOOMING = {"preset": "grpo", "num_steps": 3, "pieces": {"hook": {"zoom": {"min_s
 
 
 def test_the_learner_gives_rollouts_with_crops_the_samplers_logprobs(run_seeing, monkeypatch):
-    from factory.stages.rl import loop
+    from factory.stages.rl import logprobs
 
     seen = []
-    check = loop.check_sampler
-    monkeypatch.setattr(loop, "check_sampler", lambda rows, *args, **kw: seen.extend(rows) or check(rows, *args, **kw))
+    check = logprobs.check_sampler
+    monkeypatch.setattr(logprobs, "check_sampler", lambda rows, *args, **kw: seen.extend(rows) or check(rows, *args, **kw))
     workdir, rows, _ = run_seeing("whole", optim=SLOW, **ZOOMING)
     zoomed = [row for row in seen if row.rollout.images]
     assert zoomed and any(not row.rollout.images for row in seen), "the step has rows with and without crops, in one batch"
