@@ -136,6 +136,7 @@ def verified(
                     Row(sample.id, sample.task, _shown(sample), answer.text, v.score, v.status.value, v.reason, sample.reference,
                         answer.tokens, answer.finished)
                 )  # fmt: skip
+        pool.check_end()
         counts = pool.counts()
     return [rows[start : start + wanted.attempts] for start in range(0, len(rows), wanted.attempts)], counts
 

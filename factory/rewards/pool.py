@@ -188,6 +188,11 @@ class VerifierPool:
         with self._state:
             return self._tally.counts()
 
+    def check_end(self) -> None:
+        """At the end of an eval: raises RewardError when a verifier gave too few verdicts for a rate, and more than half of them failed."""
+        with self._state:
+            self._tally.check_end()
+
     def worker_pids(self) -> list[int]:
         """Process ids of the workers of this moment."""
         return self._dispatcher.worker_pids()

@@ -40,12 +40,21 @@ class Tally:
         recent.append(verdict.status.is_masked)
         if not verdict.status.is_masked:
             return
-        self._last_reason[verifier] = verdict.reason
-        rate = sum(recent) / len(recent)
-        if len(recent) >= MIN_VERDICTS and rate > self._max_error_rate:
-            raise RewardError(
-                f"verifier '{verifier}' of '{self._pack}' failed on {sum(recent)} of its last {len(recent)} verdicts "
-                f"({rate:.1%}; pool.max_error_rate is {self._max_error_rate:.1%}). "
-                f"Last reason: {verdict.status.value}: {verdict.reason} "
-                f"Mend the verifier or its data, or raise pool.timeout_s, pool.memory_mib or pool.max_error_rate."
-            )
+        self._last_reason[verifier] = f"{verdict.status.value}: {verdict.reason}"
+        if len(recent) >= MIN_VERDICTS and sum(recent) / len(recent) > self._max_error_rate:
+            raise self._refusal(verifier)
+
+    def check_end(self) -> None:
+        """Judge what is too little for a rate: raises RewardError when more than half of a verifier's few fresh verdicts failed."""
+        for verifier, recent in self._recent.items():
+            if len(recent) < MIN_VERDICTS and sum(recent) / len(recent) > max(0.5, self._max_error_rate):
+                raise self._refusal(verifier)
+
+    def _refusal(self, verifier: str) -> RewardError:
+        recent = self._recent[verifier]
+        return RewardError(
+            f"verifier '{verifier}' of '{self._pack}' failed on {sum(recent)} of its last {len(recent)} verdicts "
+            f"({sum(recent) / len(recent):.1%}; pool.max_error_rate is {self._max_error_rate:.1%}). "
+            f"Last reason: {self._last_reason[verifier]} "
+            f"Mend the verifier or its data, or raise pool.timeout_s, pool.memory_mib or pool.max_error_rate."
+        )

@@ -57,6 +57,7 @@ def measure(ctx: RunContext) -> Outputs:
 
             splits = [Judged("test", test, rows), Judged("validation", validation, validation_rows)]
             report["deliberated"] = deliberate(ctx, loaded, pool, primary, splits)
+        pool.check_end()
         report["verdicts"] = pool.counts()
     report["probes"] = probes(loaded, ctx, {row.id: row.completion for row in rows}) if settings["probes"] else {}
     _write(ctx.workdir, report, rows, test)

@@ -101,6 +101,7 @@ def _validation(
     with VerifierPool(ctx.domain, **ctx.build["pool"]) as pool:
         texts = [loaded.codec.completion(ids) for ids in completions]
         verdicts = [row[name] for row in pool.score([(t, s, [name]) for t, s in zip(texts, samples, strict=True)])]
+        pool.check_end()
     counted = [verdict.score for verdict in verdicts if not verdict.status.is_masked]
     return {"value": sum(counted) / len(counted) if counted else None, "count": len(counted)}
 

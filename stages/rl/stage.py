@@ -121,12 +121,13 @@ class RlStage:
 
         Raises:
             TrainingError: refill budget spent (`on_spent: error`), non-finite loss, sampler and learner disagree.
-            RewardError: verifiers failed more often than `pool.max_error_rate`.
+            RewardError: verifiers failed more often than `pool.max_error_rate`, or, in fewer than 50 verdicts, more often than not.
         """
         from factory.stages.rl.assemble import assembled
 
         with told_of(ctx.stage), assembled(config, ctx) as loop:
             figures = loop.run()
+            loop.collector.pool.check_end()
             verdicts = loop.collector.pool.counts()
             watch = loop.collector.watch
         loop.learner.save_model(ctx.workdir / "model")

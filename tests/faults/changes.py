@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 from kills import TRAINING, at
 from prepared import STEPS, outputs, rows
 from scene import Scene
@@ -174,13 +175,32 @@ def _write_lessons(path: Any, seed: int) -> None:
 
 
 def verifiers_time_out(scene: Scene) -> None:
-    """No verdict comes in time: the build stops above the error rate, and never scores a timeout as wrong."""
+    """The reward worker stands still when it gets calls, once or always: the build stops above the error rate, or tries again; a
+    timeout is never scored as wrong."""
     recipe = scene.rng.choice(TRAINING)
-    scene.begin(recipe, cut_at=scene.rng.choice(scene.prepared.steps(recipe)[1:]))
-    scene.outcome.what, scene.outcome.fired = recipe, True
-    code = scene.ends(scene.build(lambda *_: None, "--set", "pool.timeout_s=0.01"), {0, 6})
-    if code == 0 and not scene.masked():
-        scene.outcome.fired = False
+    step = scene.rng.choice([name for name in scene.prepared.steps(recipe) if name.endswith("eval") or name == "02-rl"])
+    scene.begin(recipe, cut_at=step)
+    is_once = scene.rng.random() < 0.5
+
+    def stand_still() -> None:
+        from factory.rewards.pool_process import WorkerProcess
+
+        real = WorkerProcess.send
+
+        def send(self: Any, batch: Any) -> None:
+            if not (is_once and scene.mark.exists()):
+                scene.mark.touch()
+                worker = psutil.Process(self.process.pid)
+                for process in [worker, *worker.children(recursive=True)]:
+                    process.suspend()
+            real(self, batch)
+
+        WorkerProcess.send = send
+
+    code = scene.ends(scene.build(at("worker", step, stand_still), "--set", "pool.timeout_s=0.3"), {0, 6})
+    scene.outcome.fired, scene.outcome.what = scene.mark.exists(), f"{recipe}: {step}: {'once' if is_once else 'always'}"
+    if code == 0 and not is_once:
+        scene.outcome.accepted.append("no verdict came, and the step ended as if there were some")
     scene.finish(kept=False, equal=False)
     _compare_steps(scene)
 
@@ -190,8 +210,8 @@ def a_reward_worker_lies(scene: Scene) -> None:
     recipe = scene.rng.choice(TRAINING)
     step = scene.rng.choice([name for name in scene.prepared.steps(recipe) if name.endswith("eval") or name == "02-rl"])
     scene.begin(recipe, cut_at=step)
-    # An eval's verdicts come in one message, those of a training step in one or more.
-    number, how = 1 if step.endswith("eval") else scene.rng.randint(1, 2), scene.rng.choice(["cut", "garbage", "nan", "twice"])
+    # The first message says that the worker is ready; the verdicts of an eval come in one or two more.
+    number, how = scene.rng.randint(1, 3), scene.rng.choice(["cut", "garbage", "nan", "twice"])
 
     def lie() -> None:
         from factory.rewards.pool_wire import FrameReader

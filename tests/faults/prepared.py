@@ -89,7 +89,7 @@ class Prepared:
             load(model, precision="fp32")
 
     def copy(self, recipe: str, home: Path, *, cut_at: str | None = None) -> Path:
-        """A copy of the finished home; `cut_at` takes away that step, all after it, and the registry."""
+        """A copy of the finished home; `cut_at` takes away that step, all after it, the registry, and the verdicts that are kept."""
         shutil.copytree(self.reference(recipe), home, symlinks=True)
         if cut_at is not None:
             run = home / "runs" / RUN
@@ -97,6 +97,7 @@ class Prepared:
                 if step.name >= cut_at:
                     shutil.rmtree(step)
             shutil.rmtree(home / "registry")
+            shutil.rmtree(home / "cache" / "verdicts")  # else no verifier would be asked again
             for name in ("result.json", "metrics.jsonl", "report.html", "MODEL_CARD.md"):
                 (run / name).unlink(missing_ok=True)
         return home

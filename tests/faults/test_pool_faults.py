@@ -255,6 +255,18 @@ def test_failures_below_fifty_verdicts_do_not_stop_the_run():
             it.submit(0, "good", sample(), ["flaky"])
 
 
+def test_few_verdicts_are_judged_at_the_end():
+    with pool(max_error_rate=0.05) as it:
+        it.score([(text, sample(), ["flaky"]) for text in ("bad 1", "bad 2", "good 1", "good 2")])
+        it.check_end()  # half of them
+        it.score([("bad 3", sample(), ["flaky"])])
+        with pytest.raises(RewardError, match="failed on 3 of its last 5 verdicts.*backend away"):
+            it.check_end()
+    with pool(max_error_rate=1.0) as it:
+        it.score([("bad", sample(), ["flaky"])])
+        it.check_end()
+
+
 @pytest.mark.parametrize(
     ("pack", "message"),
     [
