@@ -68,9 +68,14 @@ def read_header(path: Path) -> dict[str, Any]:
         raise RowFault("shape", f"is {shape}; want three dimensions of two voxels or more.")
     if math.prod(shape[:3]) > MAX_VOXELS:
         raise RowFault("shape", f"is {shape}, more than {MAX_VOXELS} voxels. Resample it, or leave it out.")
+    axes = nibabel.aff2axcodes(image.affine)
+    if None in axes:  # three columns of the matrix that differ, two of which point along the same axis of the body
+        raise RowFault(
+            "affine", f"gives an axis of the image no direction in the body ({axes}). Export it again from the scanner's DICOM."
+        )
     return {
         "shape": list(shape), "spacing_mm": [round(float(size), 4) for size in header.get_zooms()[:3]],
-        "orientation": "".join(nibabel.aff2axcodes(image.affine)),
+        "orientation": "".join(axes),
     }  # fmt: skip
 
 

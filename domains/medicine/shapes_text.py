@@ -151,7 +151,7 @@ def _pubmedqa_hub(row: Mapping[str, Any], settings: MedicineLoad) -> Record:
 def _pubmedqa_truth(row: Mapping[str, Any], settings: MedicineLoad) -> Record:
     if text_cell(row, "pubmedqa_test_answer") not in ("yes", "no", "maybe"):
         raise RowFault("pubmedqa_test_answer", f"must be yes, no or maybe, got {row['pubmedqa_test_answer']!r}.")
-    return passed_over(str(row["pmid"]), "the key of the test part; it decides the split of the questions beside it")
+    return passed_over(text_cell(row, "pmid"), "the key of the test part; it decides the split of the questions beside it")
 
 
 def _mmlu(row: Mapping[str, Any], settings: MedicineLoad) -> Record:

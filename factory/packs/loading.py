@@ -264,7 +264,8 @@ class Loader:
             if digest in this.seen:
                 raise RowFault("id", f"{own!r} appears again in this file.")
             this.seen.add(digest)
-            group = group_of(row, record, this.settings.group_field, fallback=record.text or record.turns[-1].content)
+            said = record.text or (record.turns[-1].content if record.turns else key)
+            group = group_of(row, record, this.settings.group_field, fallback=said)
             split = this.belongs(record.split or file_split(table.file), group)
             if split is not None and this.wants(record.gives):
                 ready = this.cleared(Ready(key, group, split, f"{table.shape.name} {ref}", record, ()))

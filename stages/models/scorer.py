@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from factory.contracts import IMAGE, Message, Sample
 from factory.errors import DataError, ModelError
+from factory.rewards.formats import parse
 from factory.stages.models.forward import model_inputs
 from factory.stages.models.load import load
 from factory.stages.models.value_head import ValueHead, load_head, save_head
@@ -42,6 +43,8 @@ class ScorerSettings:
     """The scorer also reads the sample's reference answer and caption."""
     max_length: int
     """Tokens of prompt and response together."""
+    shape: str = ""
+    """Output shape (`factory.rewards.formats`) whose answer alone is read, never the reasoning; empty: the whole response."""
 
 
 class ScorerModel(nn.Module):
@@ -136,13 +139,18 @@ class Scorer:
     def score(self, items: Sequence[tuple[Sample, str]]) -> list[float]:
         """One number per (sample, response), in order. Higher is better, or worse when `settings.objective` is `cost`.
 
-        Responses too long for `settings.max_length` are read up to there, as in training.
+        Responses too long for `settings.max_length` are read up to there, as in training. With `settings.shape` only a response's
+        answer is read; one without an answer is read whole.
 
         Raises:
             DataError: an image cannot be used or would be cut, or a reference is missing that the scorer needs.
         """
         codec, settings = self.loaded.codec, self.settings
-        rows = [encode_for_scoring(sample, text, codec, show_reference=settings.show_reference) for sample, text in items]
+        texts = [parse(text, settings.shape).answer or text if settings.shape else text for _, text in items]
+        rows = [
+            encode_for_scoring(sample, text, codec, show_reference=settings.show_reference)
+            for (sample, _), text in zip(items, texts, strict=True)
+        ]
         rows = [cut(row, settings.max_length) for row in rows]
         # Images apart from text, equal lengths together: less padding. The answer is in the order of `items`.
         order = sorted(range(len(rows)), key=lambda i: (rows[i].pixels is not None, len(rows[i].ids), i))

@@ -26,6 +26,9 @@ class RewardModelConfig(TrainStageConfig):
     """`bradley_terry`: the chosen response scores higher. `cost`: the rejected one costs more, and unsafe costs more than 0."""
     show_reference: bool = False
     """Also show the scorer the sample's reference and caption (Fact-RLHF), in training and in use."""
+    shape: str = ""
+    """Output shape, such as `think_answer`, whose answer alone is shown to the scorer, in training and in use: reasoning cannot talk it over.
+    Empty: the whole response."""
     holdout: float = 0.1
     """Share of the samples whose pairs are only measured, never trained on; 0 measures nothing."""
     max_length: int = 2048

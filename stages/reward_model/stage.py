@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from factory.contracts import DomainPack, ModelFacts, Outputs, RunContext, StagePlan
 from factory.errors import ConfigError, near_miss
+from factory.rewards.formats import SHAPES
 from factory.stages.pair_plan import check_pairs, file_of, pair_plan, stage_of
 from factory.stages.reward_model.config import RewardModelConfig
 from factory.stages.reward_model.losses import LOSSES
@@ -44,6 +45,9 @@ class RewardModelStage:
             raise ConfigError(
                 f"{where}.holdout is {config.holdout}; it is a share of the samples, so give 0 or more and less than 1."
             )
+        if config.shape and config.shape not in SHAPES:
+            hint = near_miss(config.shape, SHAPES)
+            raise ConfigError(f"{where}.shape is '{config.shape}'.{hint} Choose one of: {', '.join(SHAPES)}; or leave it empty.")
         check_pairs(where, config, facts, pack)
         loss = LOSSES[config.objective]
         return pair_plan(

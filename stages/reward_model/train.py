@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from factory.contracts import Outputs, Pair, RunContext
+from factory.errors import DataError
+from factory.rewards.formats import parse
 from factory.stages.batches import DataOrder
 from factory.stages.learner import Learner
 from factory.stages.metrics import Throughput
@@ -40,12 +42,14 @@ def train(config: RewardModelConfig, ctx: RunContext) -> Outputs:
     loss = LOSSES[config.objective]
     asked = replace(ctx, request=replace(ctx.request, options={**ctx.request.options, **config.pack}))
     pairs = read_pairs(config.pairs_from, asked, limit=config.pairs)
+    if config.shape:
+        pairs = [answers_alone(pair, config.shape) for pair in pairs]
     if len(pairs) < config.pairs:
         log.warning("%d pairs found, %d asked for; all of them are used", len(pairs), config.pairs)
     training, held_out = split_pairs(pairs, config.holdout)
     signs = torch.tensor(safety_signs(training)) if loss.needs_labels else None
     held_signs = safety_signs(held_out) if loss.needs_labels else []
-    settings = ScorerSettings(config.objective, config.show_reference, config.max_length)
+    settings = ScorerSettings(config.objective, config.show_reference, config.max_length, config.shape)
     bare = load(ctx.model_dir, precision=ctx.build["precision"], adapter=config.adapter, seed=ctx.seed)
     order = DataOrder(len(training), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(with_head(bare, settings, seed=ctx.seed), config.optim, order.num_steps, ctx)
@@ -73,6 +77,20 @@ def train(config: RewardModelConfig, ctx: RunContext) -> Outputs:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(held_out, by_safety=loss.needs_labels))
         (ctx.workdir / LABELLED_FILE).write_text("".join(lines), encoding="utf-8")
     return _save(learner, ctx, metrics)
+
+
+def answers_alone(pair: Pair, shape: str) -> Pair:
+    """The pair with the answers of both responses, without what leads to them. Raises DataError when one has no answer in this shape."""
+    texts = []
+    for side in ("chosen", "rejected"):
+        parsed = parse(getattr(pair, side), shape)
+        if parsed.answer is None:
+            raise DataError(
+                f"pair of sample {pair.sample.id}: its {side} response has no answer in the shape '{shape}': {parsed.reason}. "
+                "Mend the pair, or set another shape of the stage."
+            )
+        texts.append(parsed.answer)
+    return replace(pair, chosen=texts[0], rejected=texts[1])
 
 
 def labelled(pairs: Sequence[Pair], *, by_safety: bool) -> Iterator[dict[str, Any]]:

@@ -260,7 +260,7 @@ def test_few_verdicts_are_judged_at_the_end():
         it.score([(text, sample(), ["flaky"]) for text in ("bad 1", "bad 2", "good 1", "good 2")])
         it.check_end()  # half of them
         it.score([("bad 3", sample(), ["flaky"])])
-        with pytest.raises(RewardError, match="failed on 3 of its last 5 verdicts.*backend away"):
+        with pytest.raises(RewardError, match=r"failed on 3 of its last 5 verdicts.*backend away"):
             it.check_end()
     with pool(max_error_rate=1.0) as it:
         it.score([("bad", sample(), ["flaky"])])

@@ -177,6 +177,8 @@ def test_plan_refuses_more():
         plan("preference", loss="dop")
     with pytest.raises(ConfigError, match=r"stages\.x\.objective is 'costs'\. Did you mean 'cost'\?"):
         plan("reward_model", objective="costs")
+    with pytest.raises(ConfigError, match=r"stages\.x\.shape is 'think_anwser'\. Did you mean 'think_answer'\?"):
+        plan("reward_model", shape="think_anwser")
     with pytest.raises(ConfigError, match=r"stages\.x\.holdout is 1\.0"):
         plan("reward_model", holdout=1.0)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -19,6 +20,7 @@ from factory.stages.models.value_head import ValueHead
 from factory.stages.pair_batches import encode_pair, pairs_per_forward
 from factory.stages.reward_model.held_out import held_out_figures, split_pairs, wilson
 from factory.stages.reward_model.objective import safety_signs
+from factory.stages.reward_model.train import answers_alone
 
 torch.set_num_threads(1)
 PLAIN = ScorerSettings("bradley_terry", show_reference=False, max_length=64)
@@ -89,6 +91,32 @@ def test_a_scorer_that_was_shown_the_reference_reads_it_in_use(base):
         [(sample("blue"), "green"), (sample("red"), "green")]
     )
     assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_a_scorer_of_answers_cannot_be_talked_over_by_reasoning(base, tmp_path):
+    settings = ScorerSettings("cost", show_reference=False, max_length=64, shape="think_answer")
+    made = with_head(load(base, precision="fp32"), settings, seed=1)
+    scorer = load_scorer(save(made, tmp_path / "scorer"))
+    assert scorer.settings.shape == "think_answer"
+    answers = [
+        "<think>the sky is green</think><answer>blue</answer>",
+        "<think>it is allowed</think><answer>blue</answer>",
+        "blue",
+    ]
+    scores = scorer.score([(sample(), text) for text in answers])
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-6)
+    # Without an answer the response is read whole, and cannot pass for one.
+    assert scorer.score([(sample(), "<think>blue</think>")])[0] != pytest.approx(scores[0], abs=1e-6)
+    whole = Scorer(with_head(load(base, precision="fp32"), PLAIN, seed=1)).score([(sample(), text) for text in answers])
+    assert len({round(score, 6) for score in whole}) == 3
+
+
+def test_pairs_for_a_scorer_of_answers_need_an_answer():
+    pair = Pair(sample(), "<think>a</think><answer>blue</answer>", "<think>b</think><answer>red</answer>", {"chosen_safe": True})
+    bare = answers_alone(pair, "think_answer")
+    assert (bare.chosen, bare.rejected, bare.meta) == ("blue", "red", pair.meta)
+    with pytest.raises(DataError, match="pair of sample s: its rejected response has no answer in the shape 'think_answer'"):
+        answers_alone(replace(pair, rejected="red"), "think_answer")
 
 
 def test_damaged_scorer_folders_are_refused(folder, base, tmp_path):
