@@ -39,7 +39,7 @@ def init(
     as_json: options.Json = False,
 ) -> None:
     """Detect what your data is, propose domain, recipe and base for this machine, and write a recipe file. Nothing is trained or fetched."""
-    from factory.pipeline.propose import choose_recipe, readings, stages_without_rows
+    from factory.pipeline.propose import choose_recipe, is_untaught, readings, stages_without_rows
 
     if not folder.exists():
         raise DataError(f"{folder}: no such file or folder. Give the path of your data.")
@@ -69,6 +69,11 @@ def init(
     say(f"domain   {best.domain}", f"recipe   {choice.recipe}", f"base     {choice.base} ({choice.why})", f"wrote    {path}")
     if dropped:
         say(f"note     left out, since the files hold nothing for it to train on: {', '.join(dropped)}")
+    if is_untaught(best.domain, choice, dropped):
+        say(
+            "note     without SFT the embedded base never answers in the asked form, so RL finds no reward to climb: add lessons",
+            "         (questions with a worked `response`), or choose a base that answers already with --base",
+        )
     if "plan_error" in told:
         say(f"note     it cannot be planned yet: {told['plan_error']}")
     else:

@@ -180,6 +180,13 @@ def stages_without_rows(domain: str, recipe: str, counts: Mapping[str, int]) -> 
     return dropped if len(dropped) < len(stages) else []
 
 
+def is_untaught(domain: str, choice: Choice, dropped: Sequence[str]) -> bool:
+    """True when a recipe for the embedded base keeps an RL stage and loses all its SFT: no answer of that model earns a reward to climb."""
+    stages = compose(domain, recipe=choice.recipe).config.stages
+    kept = {stage.kind for name, stage in stages.items() if name not in dropped}
+    return choice.base.startswith("embedded") and "rl" in kept and "sft" not in kept
+
+
 def recipes_with_base(domain: str) -> dict[str, str]:
     """Recipe of the pack -> its base, of those that are made for a real one."""
     folder = leading_folder(domain)

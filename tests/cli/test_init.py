@@ -49,6 +49,7 @@ def test_stages_that_the_files_have_no_rows_for_are_left_out(factory, tmp_path):
     done = factory("init", str(tmp_path), "--domain", "medicine", "--json")
     counts = done.json["read"][0]["counts"]
     assert counts["samples"] > 20 and not counts.get("lessons") and done.json["left_out"] == ["cpt", "sft"]
+    assert "RL finds no reward to climb" in factory("init", str(tmp_path), "--domain", "medicine", "--force").out
     written = (tmp_path / "factory.yaml").read_text()
     assert "sft: null" in written and "plan_error" not in done.json
     kinds = factory("config", "show", "--recipe", str(tmp_path / "factory.yaml"), "--json").json["stages"]
