@@ -37,6 +37,11 @@ class Row:
         """Whether it reasons; decides the base."""
         return not self.recipe.endswith("-nothink")
 
+    @property
+    def is_rl_only(self) -> bool:
+        """Whether no SFT comes before its RL; it then starts from a base that knows how a plan is written."""
+        return "rl-only" in self.recipe
+
 
 ROWS = (
     Row("reward: accuracy", "ablation-acc", "rl", 42.36),
@@ -101,21 +106,25 @@ def figures_of(run: Path, stage: str) -> dict[str, float]:
 
 
 def run_seed(seed: int, rows: Sequence[Row], extra: Sequence[str] = (), *, is_quick: bool = False) -> list[dict[str, Any]]:
-    """All rows for one seed: the base with and without reasoning, then each recipe once."""
+    """All rows for one seed: the bases with and without reasoning, then each recipe once."""
 
     def settings(recipe: str) -> list[str]:
         return [*(quick_settings(recipe) if is_quick else ()), *extra]
 
     first = build("ablation-base", seed, "", settings("ablation-base"))
-    bases = {True: model_of(first, "instruct")}
+    bases, formed = {True: model_of(first, "instruct")}, dict[bool, str]()
     if not all(row.thinks for row in rows):
         second = build("ablation-base-nothink", seed, model_of(first, "cpt"), settings("ablation-base-nothink"))
         bases[False] = model_of(second, "instruct")
+    for thinks, recipe in ((True, "ablation-form"), (False, "ablation-form-nothink")):
+        if any(row.is_rl_only and row.thinks is thinks for row in rows):
+            formed[thinks] = model_of(build(recipe, seed, bases[thinks], settings(recipe)), "form")
     runs: dict[str, Path] = {}
     found = []
     for row in rows:
         if row.recipe not in runs:
-            runs[row.recipe] = build(row.recipe, seed, bases[row.thinks], settings(row.recipe))
+            start = (formed if row.is_rl_only else bases)[row.thinks]
+            runs[row.recipe] = build(row.recipe, seed, start, settings(row.recipe))
         found.append({"title": row.title, "published": row.published, "seed": seed, **figures_of(runs[row.recipe], row.stage)})
         print(json.dumps(found[-1]), flush=True)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def lessons(split: str, seed: int, request: DataRequest) -> Iterator[Lesson]:
     options = read_options(request.options)
     for index in indices("lessons", split, request, SIZES):
         sample, question = _sample("lessons", split, seed, index, options)
+        if options.swapped_lessons:
+            _, question = _sample("swapped", split, seed, index, replace(options, shares={sample.task: 1.0}))
         answer = f"<answer>{question.answer}</answer>"
         yield Lesson(sample, answer if options.thinking == "off" else f"<think>{question.steps}</think>{answer}")
 

@@ -39,6 +39,9 @@ class Options:
     """System turn: `none` or `driver`."""
     thinking: str = "on"
     """`off`: lessons hold the answer block alone, and the form wanted is that."""
+    swapped_lessons: bool = False
+    """Give each lesson the response to another scene's question of its task: it teaches how answers are written, and nothing of which is
+    right. For ablations."""
     textbook: float = 0.25
     """Share of the corpus that is sheets of exercises in text, without a scene."""
     clearance: float = MARGIN

@@ -24,6 +24,22 @@ def drawn(pack, role="samples", split="train", limit=60, **options):
     return list(getattr(pack, role)(split, 0, DataRequest(limit=limit, options=options)))
 
 
+def test_swapped_lessons_teach_the_form_and_nothing_of_which_plan_is_right(pack):
+    worked, swapped = (drawn(pack, "lessons", limit=300, shares={"plan": 1.0}, swapped_lessons=on) for on in (False, True))
+    assert [lesson.sample for lesson in swapped] == [lesson.sample for lesson in worked]
+
+    def share(lessons):
+        hits = [
+            lesson.response.split("<answer>")[1].removesuffix("</answer>").upper().replace(" ,", ",") == lesson.sample.reference
+            for lesson in lessons
+        ]
+        return sum(hits) / len(hits)
+
+    counts = Counter(lesson.sample.reference for lesson in worked)
+    chance = sum((count / 300) ** 2 for count in counts.values())
+    assert share(worked) == 1.0 and share(swapped) == pytest.approx(chance, abs=0.08)  # 4 standard errors
+
+
 @pytest.mark.parametrize("style", ["terse", "full"])
 @pytest.mark.parametrize("view", ["front", "top", "text", "mixed"])
 def test_every_view_and_style(pack, style, view):
