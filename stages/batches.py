@@ -6,6 +6,7 @@ Everything is a pure function of (seed, step): a resumed run meets the same item
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -37,17 +38,23 @@ class DataOrder:
             )
         self._num_items, self._epochs, self._batch_size, self._seed = num_items, epochs, batch_size, seed
         self.num_steps = num_steps(num_items, epochs, batch_size)
-        self._permutations: dict[int, list[int]] = {}
+        self._permutations: dict[int, array[int]] = {}
 
     def indices(self, step: int) -> list[int]:
         """Items of the step (0-based), the whole global batch."""
         start = step * self._batch_size
         end = min(start + self._batch_size, self._num_items * self._epochs)
-        return [self._permutation(place // self._num_items)[place % self._num_items] for place in range(start, end)]
+        found: list[int] = []
+        while start < end:
+            epoch, place = divmod(start, self._num_items)
+            part = self._permutation(epoch)[place : place + end - start]
+            found.extend(part)
+            start += len(part)
+        return found
 
-    def _permutation(self, epoch: int) -> list[int]:
+    def _permutation(self, epoch: int) -> array[int]:
         if epoch not in self._permutations:
-            order = list(range(self._num_items))
+            order = array("l", range(self._num_items))
             random.Random(f"data-order-{self._seed}-{epoch}").shuffle(order)
             # A batch touches few epochs: keep this one and the one before.
             self._permutations = {k: v for k, v in self._permutations.items() if k == epoch - 1} | {epoch: order}
