@@ -4,7 +4,8 @@
 
 The embedded vision-language model (Qwen3-VL build, 1.1 M parameters), images of 64 px. RL: 4 questions x 8 recorded completions of
 ragged length (log-normal), whose image both sides are given once per row; ours encodes each distinct image once. SFT: 32 lessons with
-an image each, every image different. Both sides get tokens and pixels ready made, because TRL's own path needs a processor that
+an image each, every image different; once with a tower that learns, and once with a frozen one in later epochs, where ours knows the
+features. Both sides get tokens and pixels ready made, because TRL's own path needs a processor that
 needs torchvision. First: gradient cosine of at least 0.9999 and equal metrics. CPU seconds of one thread, in turn.
 """
 
@@ -98,6 +99,7 @@ def unshared(loaded: Any) -> Any:
     model = same_model(loaded)
     model.model.visual._forward_pre_hooks.clear()
     model.model.visual._forward_hooks.clear()
+    del model.model.visual.forward
     return model
 
 
@@ -129,7 +131,12 @@ def rl_update(seed: int, repeats: int, warm_ups: int) -> dict[str, Any]:
         return {"cosine": cosine, **in_turn(lambda: ours.step(rows), lambda: theirs.step(inputs), repeats, warm_ups)}
 
 
-def sft_step(seed: int, repeats: int, warm_ups: int) -> dict[str, Any]:
+def sft_frozen(seed: int, repeats: int, warm_ups: int) -> dict[str, Any]:
+    """As `sft_step`, with a frozen tower. The comparison of gradients is the first epoch, the measured steps are later ones."""
+    return sft_step(seed, repeats, warm_ups, is_frozen=True)
+
+
+def sft_step(seed: int, repeats: int, warm_ups: int, *, is_frozen: bool = False) -> dict[str, Any]:
     """CPU seconds of a step on 32 lessons of both sides, in turn."""
     import datasets
     from rl_sides import LR, Ours, flat_gradient
@@ -140,6 +147,7 @@ def sft_step(seed: int, repeats: int, warm_ups: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         loaded = seeing_model(folder, seed)
+        loaded.model.model.visual.requires_grad_(not is_frozen)
         rng = random.Random(seed)
         lessons = [
             loaded.codec.lengthened(prompt, ids, [1] * len(ids))
@@ -193,11 +201,12 @@ def in_turn(ours: Any, theirs: Any, repeats: int, warm_ups: int) -> dict[str, li
 
 
 def rows(quick: bool, seed: int) -> list[Row]:
-    """Update and SFT step."""
+    """Update and SFT steps."""
     repeats, warm_ups = (1, 1) if quick else (REPEATS, WARM_UPS)
     found = []
     for side, what, trainer in (
         ("rl_update", f"Vision RL update, {GROUPS} x {GROUP}", "GRPOTrainer"), ("sft_step", f"Vision SFT step, {LESSONS} images", "SFTTrainer"),
+        ("sft_frozen", f"Vision SFT step, {LESSONS} images, frozen tower, later epochs", "SFTTrainer"),
     ):  # fmt: skip
         times = alone(f"vision:{side}", {"seed": seed, "repeats": repeats, "warm_ups": warm_ups})
         note = f"gradient cosine {times['cosine']:.7f}"

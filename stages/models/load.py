@@ -15,6 +15,7 @@ from factory.errors import ModelError, is_out_of_memory
 from factory.stages.models.codec import load_codec
 from factory.stages.models.experts import attach, read_experts
 from factory.stages.models.facts import read_chain, read_config
+from factory.stages.models.frozen_images import keep_frozen_images
 from factory.stages.models.loaded import LoadedModel
 from factory.stages.models.repeated import share_repeated_images
 from factory.stages.models.shapes import modality_of
@@ -72,6 +73,7 @@ def load(
     model = _merged(_full_weights(base, modality, precision), earlier)
     if modality == "vl":
         share_repeated_images(model.model.visual)
+        keep_frozen_images(model.model.visual)
     is_adapter = adapter is not None and adapter.kind != AdapterKind.none
     if is_adapter:
         model = _with_new_adapter(model, adapter, seed)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_OUTPUTS = ("last_hidden_state", "pooler_output", "deepstack_features")
+OUTPUTS = ("last_hidden_state", "pooler_output", "deepstack_features")
+"""What a Qwen-VL tower returns: tensors, or lists of tensors, with the images one after the other."""
 
 
 def share_repeated_images(tower: nn.Module) -> None:
@@ -49,7 +50,7 @@ class _Sharing:
             return None
         sizes, origins = self.grid.prod(dim=1), self.origins
         merged = sizes // tower.spatial_merge_size**2
-        for name in _OUTPUTS:
+        for name in OUTPUTS:
             value = output.get(name)
             if isinstance(value, list):
                 output[name] = [_repeat(part, merged, origins) for part in value]
