@@ -5,10 +5,10 @@
 The slide is drawn from the seed (`toy_slide.py`): a tiled TIFF pyramid with JPEG tiles. Rates are tiles per CPU second of one
 thread, each side in a process of its own that opens the slide anew for every repeat, as a data loader does.
 
-- ours: find the tissue, choose the tiles, read, write each as a lossless PNG file (`domains/pathology`);
+- ours: find the tissue, choose the tiles, read, write each as a lossless file (`domains/pathology`: uncompressed TIFF);
 - raw: `openslide.read_region` of exactly these tiles, thrown away;
-- MONAI: `WSIReader` reads these tiles, Pillow writes PNG files; no mask is sought;
-- tiatoolbox: its extractor reads these tiles, Pillow writes PNG files; no mask is sought. Skipped when it is not installed.
+- MONAI: `WSIReader` reads these tiles, Pillow writes the same files; no mask is sought;
+- tiatoolbox: its extractor reads these tiles, Pillow writes the same files; no mask is sought. Skipped when it is not installed.
 
 Before anything is timed, the pixels of all sides are compared.
 """
@@ -48,7 +48,7 @@ def ours(slide: str, repeats: int) -> dict[str, Any]:
         with closing(open_slide(Path(slide))) as reader, tempfile.TemporaryDirectory() as folder:
             found[:] = plan_tiles("slide", reader, options, 0)
             for tile in found:
-                (Path(folder) / f"{tile.x}-{tile.y}.png").write_bytes(encode(cut_tile(reader, tile)).data or b"")
+                (Path(folder) / f"{tile.x}-{tile.y}.tif").write_bytes(encode(cut_tile(reader, tile)).data or b"")
 
     times = repeated(lambda: cpu_seconds(work), repeats, WARM_UPS)
     with closing(open_slide(Path(slide))) as reader:
@@ -124,7 +124,7 @@ def _written(each: Any, count: int, repeats: int) -> dict[str, Any]:
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for (x, y), pixels in each():
-                Image.fromarray(np.ascontiguousarray(pixels)).save(Path(folder) / f"{x}-{y}.png")
+                Image.fromarray(np.ascontiguousarray(pixels)).save(Path(folder) / f"{x}-{y}.tif")
 
     times = repeated(lambda: cpu_seconds(work), repeats, WARM_UPS)
     return {
@@ -159,9 +159,7 @@ def rows(quick: bool, seed: int) -> list[Row]:
         notes = f"{count} tiles of {PX} px, pixels equal; ours by part: " + ", ".join(
             f"{part} {1000 * seconds / count:.1f} ms/tile" for part, seconds in own["parts"].items()
         )
-        found.append(
-            compared("slide tiling: mask, tile, write PNG", name, reach, own["rates"], other["rates"], "tiles/CPU-s", notes)
-        )
+        found.append(compared("slide tiling: mask, tile, write", name, reach, own["rates"], other["rates"], "tiles/CPU-s", notes))
     return found
 
 

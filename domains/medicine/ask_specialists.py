@@ -11,7 +11,6 @@ department of the image's modality. The specialist is any OpenAI-compatible serv
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import sys
 import urllib.error
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.contracts import IMAGE, DataRequest, Message, Sample
+from factory.data.images import data_address
 from factory.domains.medicine.departments import DEPARTMENTS
 from factory.domains.medicine.opinions import tier_of, with_opinions
 from factory.domains.medicine.pack import PACK
@@ -124,8 +124,7 @@ class Endpoint:
         self._count += 1
         prompt = system_prompt(Path(__file__).parent / "prompts", "specialist", department=department)
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(media.read()).decode()}"}}
-            for media in sample.media
+            {"type": "image_url", "image_url": {"url": data_address(media.read())}} for media in sample.media
         ]
         parts.append({"type": "text", "text": sample.messages[-1].content.replace(IMAGE, "").strip()})
         body = {"model": self.model, "temperature": 1.0, "max_tokens": 32, "seed": self._count,

@@ -134,7 +134,10 @@ def cut_tile(reader: SlideReader, tile: Tile) -> Image:
 
 
 def encode(picture: Image) -> Media:
-    """A new PNG of the pixels alone: nothing of the slide's metadata travels with a tile."""
+    """The pixels alone as a plain TIFF: nothing of the slide's metadata travels with a tile.
+
+    Uncompressed: stained tissue becomes an eighth smaller as PNG, which takes four times as long as reading it from the slide.
+    """
     out = io.BytesIO()
-    picture.save(out, "PNG", compress_level=1)  # stained tissue hardly gets smaller at higher levels, only slower
+    picture.save(out, "TIFF")
     return Media(data=out.getvalue())

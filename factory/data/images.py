@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Sequence
@@ -67,6 +68,22 @@ def _too_large(name: str, width: int, height: int, max_pixels: int) -> str:
         f"{name} has {width} x {height} pixels, above the limit of {max_pixels}. "
         "Tile it (a whole slide goes in as a slide), or raise pack.max_image_pixels."
     )
+
+
+_OF_BROWSERS = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
+
+
+def data_address(encoded: bytes) -> str:
+    """A picture as a `data:` address, as endpoints and browsers take it; one in another format than theirs as PNG."""
+    kind = next((name for start, name in _OF_BROWSERS if encoded.startswith(start)), "")
+    if not kind:
+        from PIL import Image
+
+        out, kind = io.BytesIO(), "image/png"
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+            picture.convert("RGB").save(out, "PNG")
+        encoded = out.getvalue()
+    return f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
 def find_image(name: str, roots: Sequence[Path], *, field: str = "image") -> Path:

@@ -5,7 +5,6 @@ Only the standard library. A loopback address needs no permission; any other nee
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import json
 import logging
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from factory.contracts import IMAGE, Media, Message
+from factory.data.images import data_address
 from factory.errors import ConfigError, ModelError
 
 log = logging.getLogger(__name__)
@@ -192,17 +192,8 @@ def as_parts(messages: Sequence[Message], media: Sequence[Media]) -> list[dict[s
         parts: list[dict[str, Any]] = []
         for number, text in enumerate(texts):
             if number:
-                data = next(images).read()
-                url = f"data:{_mime(data)};base64,{base64.b64encode(data).decode()}"
-                parts.append({"type": "image_url", "image_url": {"url": url}})
+                parts.append({"type": "image_url", "image_url": {"url": data_address(next(images).read())}})
             if text:
                 parts.append({"type": "text", "text": text})
         found.append({"role": message.role, "content": parts})
     return found
-
-
-def _mime(data: bytes) -> str:
-    for start, name in ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp")):
-        if data.startswith(start):
-            return name
-    return "image/png"

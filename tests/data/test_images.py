@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -9,7 +10,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from factory.data.images import check_image, find_image, media_from
+from factory.data.images import check_image, data_address, find_image, media_from
 from factory.data.rows import RowFault
 
 from .conftest import png
@@ -91,3 +92,22 @@ def test_cells_of_all_forms_become_media(tmp_path):
 def test_a_cell_without_an_image_is_a_fault(tmp_path, cell):
     with pytest.raises(RowFault, match=r"no image: expected a path"):
         media_from(cell, [tmp_path])
+
+
+def test_addresses_hold_what_a_browser_shows():
+    picture = Image.open(io.BytesIO(png(1, (8, 8)))).convert("RGB")
+    for kind, told in (
+        ("PNG", "image/png"),
+        ("JPEG", "image/jpeg"),
+        ("WEBP", "image/webp"),
+        ("TIFF", "image/png"),
+        ("BMP", "image/png"),
+    ):
+        out = io.BytesIO()
+        picture.save(out, kind)
+        head, _, body = data_address(out.getvalue()).partition(";base64,")
+        content = base64.b64decode(body)
+        assert head == f"data:{told}" and (content == out.getvalue()) is (kind not in ("TIFF", "BMP"))
+        with Image.open(io.BytesIO(content)) as back:
+            assert back.format == told.partition("/")[2].upper()
+            assert kind in ("JPEG", "WEBP") or back.convert("RGB").tobytes() == picture.tobytes()
