@@ -73,8 +73,11 @@ def _write_chain(out_dir: Path, base: Path, earlier: tuple[Path, ...]) -> None:
 
 
 def point_to_base(out_dir: Path, base: Path) -> None:
-    """Name the base in adapter_config.json, where peft looks for it."""
+    """Name the base in adapter_config.json, where peft looks for it; its sets in one order, so that equal adapters are equal files."""
     path = out_dir / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
     config["base_model_name_or_path"] = str(base.resolve())
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
