@@ -5,6 +5,7 @@ pydicom does the scaling (hand scaling of pixel values is the classic error). It
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ CMS = b"\x30"
 """First byte of a DER object: a CMS envelope (secure DICOM file, PS3.15 D)."""
 MAX_PIXELS = 2**29
 """Values of all frames that compressed pixels may unpack to: a tomosynthesis has three hundred million."""
+MAX_DEFLATED = 512 << 20
+"""Bytes that a deflated data set may unpack to."""
+CHUNK = 1 << 16
+META_START = 144
+"""Bytes before what the group length of the file meta information counts: preamble, `DICM` and that element (PS3.10, 7.1)."""
 MODALITIES = {
     "CT": "ct", "MR": "mri", "CR": "xray", "DX": "xray", "RG": "xray", "RF": "xray", "MG": "mammography", "US": "ultrasound", "OP": "fundus",
     "OPT": "oct", "ES": "endoscopy", "SM": "histology", "NM": "scintigraphy", "PT": "pet", "XA": "angiography",
@@ -58,9 +64,12 @@ def _read(path: Path, **how: Any) -> Any:
     if head[:1] == CMS and head[128:132] != b"DICM":
         raise RowFault("file", "is an encrypted DICOM (a CMS envelope). Decrypt it with its key, then load the result.")
     try:
+        _refuse_bomb(path)
         with Bounded(path) as handle:
             dataset = pydicom.dcmread(handle, force=False, **how)
             iterated = [element.tag for element in dataset]  # reads every deferred element, so damage shows here
+    except RowFault:
+        raise
     except pydicom.errors.InvalidDicomError as err:
         raise RowFault(
             "file", "has no DICOM header (no `DICM` after 128 bytes). It is another kind of file, or its start is lost."
@@ -74,6 +83,23 @@ def _read(path: Path, **how: Any) -> Any:
             "file", "holds encrypted attributes (0400,0500). Decrypt it, or remove that sequence, then load the result."
         )
     return dataset
+
+
+def _refuse_bomb(path: Path) -> None:
+    """A deflated data set (PS3.5 A.5) is unpacked whole before anything of it can be read: unpack it piece by piece first, and count."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    unpacked, stream = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as handle:
+        handle.seek(META_START + int(meta.get("FileMetaInformationGroupLength", 0)))
+        while not stream.eof and (chunk := stream.unconsumed_tail or handle.read(CHUNK)):
+            unpacked += len(stream.decompress(chunk, 64 * CHUNK))
+            if unpacked > MAX_DEFLATED:
+                raise RowFault("file", f"unpacks to more than {MAX_DEFLATED >> 20} MiB: a decompression bomb. Leave it out.")
 
 
 def picture(path: Path, *, frame: str, longest: int) -> Media:

@@ -190,6 +190,36 @@ def test_an_encrypted_envelope_is_named(tmp_path):
     assert documented(fault(path)) and "a CMS envelope" in fault(path)
 
 
+def test_a_deflated_dicom_is_read_and_a_bomb_is_not_unpacked(write_dicom, tmp_path, monkeypatch):
+    import zlib
+
+    from pydicom import dcmread
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    from factory.domains.medicine import dicom
+
+    path = write_dicom("plain.dcm", RAMP)
+    wanted = dicom.picture(path, frame="first", longest=64).read()
+    dataset = dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    small = tmp_path / "small.dcm"
+    dataset.save_as(small, enforce_file_format=True)
+    assert dicom.picture(small, frame="first", longest=64).read() == wanted
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = b"".join(stream.compress(bytes(1 << 24)) for _ in range(64)) + stream.flush()
+    whole = small.read_bytes()
+    start = dicom.META_START + int(dcmread(small).file_meta.FileMetaInformationGroupLength)
+    bomb = tmp_path / "bomb.dcm"
+    bomb.write_bytes(whole[:start] + body)
+    assert bomb.stat().st_size < 2 << 20
+
+    def unpack(*_, **__):
+        raise AssertionError("pydicom unpacks it whole")
+
+    monkeypatch.setattr("pydicom.dcmread", unpack)
+    assert "decompression bomb" in fault(bomb)
+
+
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.9, 0.98])
 def test_a_truncated_dicom_is_named(write_dicom, share):
     path = write_dicom("t.dcm", np.tile(RAMP, (4, 4)))
