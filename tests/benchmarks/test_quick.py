@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import growth
 import sft
 import tiling
+import tokens
 
 torch.set_num_threads(1)
 BASE = {"vocabulary": 1024, "hidden": 64, "layers": 1}
@@ -53,3 +54,19 @@ def test_growth_measures_what_it_says():
     times = growth.registry(12, 1)
     assert len(times) == 6 and all(len(values) == 1 and values[0] > 0 for values in times.values())
     assert growth.reading(200) > 0 and growth.packing(100, 0) > 0 and growth.rollout_log(5) >= 0
+
+
+def test_tokens_are_counted_until_three_looks_in_a_row_are_above_the_start():
+    looks = iter([0.50, 0.70, 0.50, 0.62, 0.60, 0.64, 0.99])
+    found = tokens.until_reached(lambda: next(looks), lambda number: 100 + number, 10_000)
+    # Means of three: .607 after the third step (not yet .62), .573, .62 after the fifth.
+    assert found == {"tokens": 510, "reached": True, "curve": [0.5, 0.7, 0.5, 0.62, 0.6, 0.64]}
+    never = tokens.until_reached(lambda: 0.5, lambda number: 100, 250)
+    assert never["tokens"] == 250 and not never["reached"] and len(never["curve"]) == 4
+
+
+@pytest.mark.slow
+def test_both_sides_learn_the_words(tmp_path):
+    for side in (tokens.ours, tokens.theirs):
+        found = side(str(tmp_path), 0, 2000)
+        assert found["tokens"] == 2000 and 0.1 < found["curve"][0] < 0.9 and len(found["curve"]) >= 2
