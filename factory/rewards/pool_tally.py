@@ -21,7 +21,7 @@ class Tally:
         self._max_error_rate = max_error_rate
         self._counts: dict[str, dict[str, int]] = {}
         self._recent: dict[str, deque[bool]] = {}
-        self._last_reason: dict[str, str] = {}
+        self._last_failed: dict[str, Verdict] = {}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """verifier -> status -> number of verdicts, all statuses present."""
@@ -40,7 +40,7 @@ class Tally:
         recent.append(verdict.status.is_masked)
         if not verdict.status.is_masked:
             return
-        self._last_reason[verifier] = f"{verdict.status.value}: {verdict.reason}"
+        self._last_failed[verifier] = verdict
         if len(recent) >= MIN_VERDICTS and sum(recent) / len(recent) > self._max_error_rate:
             raise self._refusal(verifier)
 
@@ -51,10 +51,10 @@ class Tally:
                 raise self._refusal(verifier)
 
     def _refusal(self, verifier: str) -> RewardError:
-        recent = self._recent[verifier]
+        recent, last = self._recent[verifier], self._last_failed[verifier]
         return RewardError(
             f"verifier '{verifier}' of '{self._pack}' failed on {sum(recent)} of its last {len(recent)} verdicts "
             f"({sum(recent) / len(recent):.1%}; pool.max_error_rate is {self._max_error_rate:.1%}). "
-            f"Last reason: {self._last_reason[verifier]} "
+            f"Last reason: {last.status.value}: {last.reason} "
             f"Mend the verifier or its data, or raise pool.timeout_s, pool.memory_mib or pool.max_error_rate."
         )

@@ -19,7 +19,7 @@ class RlConfig(TrainStageConfig):
 
     kind: str = "rl"
     optim: OptimConfig = field(default_factory=_optim)
-    preset: str = "dapo_oversample"
+    preset: str = "dapo_plain"
     """A row of stages/rl/presets.yaml; `factory pieces presets` lists them."""
     pieces: dict[str, Any] = field(default_factory=dict)
     """Changes to the preset: slot -> piece name, or slot -> {piece: {setting: value}}; null takes a piece out.

@@ -162,9 +162,18 @@ def test_no_reference_is_kept_without_kl_and_the_plan_adds_one_with_it():
 
 
 def test_plan_counts_tokens():
-    found = plan(num_steps=10, prompts_per_step=4, group_size=8, max_new_tokens=20, updates_per_rollout=2, minibatches=3)
-    # trained: 10 steps * 2 passes * 32 rollouts * (48 + 20) tokens; generated: 10 * (2 * 4 prompts) * 8 * 20
-    assert (found.num_steps, found.num_tokens, found.num_generated_tokens) == (60, 10 * 2 * 32 * 68, 10 * 8 * 8 * 20)
+    settings = {
+        "num_steps": 10,
+        "prompts_per_step": 4,
+        "group_size": 8,
+        "max_new_tokens": 20,
+        "updates_per_rollout": 2,
+        "minibatches": 3,
+    }
+    # trained: 10 steps * 2 passes * 32 rollouts * (48 + 20) tokens; generated: 10 * 4 prompts * 8 * 20, of twice the prompts with oversampling
+    for preset, prompts in (("dapo_plain", 4), ("dapo_oversample", 8)):
+        found = plan(preset=preset, **settings)
+        assert (found.num_steps, found.num_tokens, found.num_generated_tokens) == (60, 10 * 2 * 32 * 68, 10 * prompts * 8 * 20)
 
 
 def test_plan_counts_what_hooks_generate_and_what_papo_recomputes():
