@@ -59,11 +59,12 @@ def pod(found, index, folder):
 
 def start(found, index, folder):
     program = folder / "bin" / "factory"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(
-        f'#!/bin/bash\nexport PYTHONPATH={ROOT}\nexec {sys.executable} -c "from factory.cli.app import main; main()" "$@"\n'
-    )
-    program.chmod(0o755)
+    if not program.exists():  # a shell that reads it while it is written anew finds it empty, and ends
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/bash\nexport PYTHONPATH={ROOT}\nexec {sys.executable} -c "from factory.cli.app import main; main()" "$@"\n'
+        )
+        program.chmod(0o755)
     words, env = pod(found, index, folder)
     with (folder / f"pod-{index}.log").open("ab") as log:
         path = f"{program.parent}:{os.environ['PATH']}"
