@@ -9,12 +9,14 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 FOLDER = Path(os.environ["SCRIPTED_FOLDER"])
 SCRIPT = json.loads((FOLDER / "script.json").read_text())
+ONE_BY_ONE = threading.Lock()
 LOGPROB = SCRIPT.get("logprob", -math.log(8))
 state = {"version": "default"}
 
@@ -56,9 +58,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, body):
         path = self.path.partition("?")[0]
-        act = turn(path)
-        if path != "/health":
-            note({"path": path, "body": body, "act": act})
+        with ONE_BY_ONE:  # calls come side by side, and each has a turn of its own
+            act = turn(path)
+            if path != "/health":
+                note({"path": path, "body": body, "act": act})
         if act == "die":
             print("the script says: die", flush=True)
             os._exit(3)
