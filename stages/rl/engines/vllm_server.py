@@ -73,7 +73,8 @@ def server_command(python: Path, served: Served, settings: VllmConfig, port: int
         ]
         command += ["--enable-sleep-mode"] if settings.sleep else []
     else:
-        command += ["--enforce-eager"]
+        # 0.32.0 on CPU dies when a prompt with a seed is read in parts: it asks the generator for an offset that only a GPU's has.
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(8192, served.max_len)), "--enforce-eager"]
     if served.adapter_rank:
         # vLLM takes only these sizes.
         size = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= served.adapter_rank), served.adapter_rank)
