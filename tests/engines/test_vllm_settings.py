@@ -72,6 +72,7 @@ def test_the_server_inherits_neither_the_trainers_python_nor_its_rank():
 
 def test_the_command_follows_device_adapter_and_own_arguments():
     cpu = server_command(Path("/py"), SERVED, VllmConfig(arguments=["--seed", "3"]), 5, on_gpu=False)
+    assert "--no-enable-chunked-prefill" in cpu and int(cpu[cpu.index("--max-num-batched-tokens") + 1]) >= 4096
     assert cpu[-3:] == ["--enforce-eager", "--seed", "3"] and "--enable-lora" not in cpu and "127.0.0.1" in cpu
     gpu = server_command(Path("/py"), SERVED, VllmConfig(tensor_parallel=2), 5, on_gpu=True)
     assert "--enable-sleep-mode" in gpu and gpu[gpu.index("--tensor-parallel-size") + 1] == "2" and "--enforce-eager" not in gpu
