@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from factory.data.images import STARTS
 from factory.data.own_shapes import SHAPES
 from factory.data.report import BadRow, RowFault, RowRef, RowReport
 from factory.data.rows import read_rows
@@ -103,10 +104,7 @@ def _as_files(talk: Talk, folder: str, number: str, images: dict[str, bytes]) ->
 
 
 def _suffix(data: bytes) -> str:
-    for start, suffix in ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"RIFF", ".webp"), (b"II*\0", ".tif")):
-        if data.startswith(start):
-            return suffix
-    return ".img"
+    return next((suffix for start, suffix, _ in STARTS if data.startswith(start)), ".img")
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], out: Path) -> None:

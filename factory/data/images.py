@@ -70,12 +70,16 @@ def _too_large(name: str, width: int, height: int, max_pixels: int) -> str:
     )
 
 
-_OF_BROWSERS = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
+STARTS = (
+    (b"\x89PNG", ".png", "image/png"), (b"\xff\xd8", ".jpg", "image/jpeg"), (b"GIF8", ".gif", "image/gif"), (b"RIFF", ".webp", "image/webp"),
+    (b"II*\0", ".tif", ""),
+)  # fmt: skip
+"""First bytes of an encoded picture, the suffix of its file, and its type in a `data:` address where browsers show it."""
 
 
 def data_address(encoded: bytes) -> str:
     """A picture as a `data:` address, as endpoints and browsers take it; one in another format than theirs as PNG."""
-    kind = next((name for start, name in _OF_BROWSERS if encoded.startswith(start)), "")
+    kind = next((name for start, _, name in STARTS if encoded.startswith(start)), "")
     if not kind:
         from PIL import Image
 

@@ -26,7 +26,7 @@ def keep_frozen_images(tower: nn.Module, limit_bytes: int = LIMIT_BYTES) -> None
 
 
 class FrozenImages:
-    """The tower's forward with its memory. A copy of the model begins with what the original knew, and keeps its own."""
+    """The tower's forward with its memory. A copy of the model computes anew: its weights are others, and may change."""
 
     def __init__(self, tower: nn.Module, limit_bytes: int) -> None:
         self.tower, self.compute, self.limit_bytes = tower, tower.forward, limit_bytes
