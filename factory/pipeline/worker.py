@@ -37,9 +37,6 @@ BUG_EXIT = 70
 """Exit status for an exception that is not the user's (sysexits.h EX_SOFTWARE)."""
 
 
-"""How torch, CUDA and the system say that there is none left."""
-
-
 def config_from_plain(config_type: type, plain: Mapping[str, Any]) -> Any:
     """A stage's config dataclass from plain data, checked against its schema (enums, nested sections)."""
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_type), dict(plain)))
@@ -119,12 +116,22 @@ def _bug(job: Mapping[str, Any], err: Exception) -> TrainingError:
     return TrainingError(f"{told} The same command goes on from the last checkpoint.")
 
 
+def log_to_stderr(rank: int, world_size: int) -> None:
+    """One log of all processes: the first tells what happens, the others only warn, and of several each line names its own."""
+    whose = f" rank {rank}" if world_size > 1 else ""
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format=f"%(asctime)s{whose} %(name)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+
+
 def main(job_path: Path) -> int:
     """Run one job file; return the exit status."""
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, _stop)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     workdir, rank = job_path.parent.absolute(), int(os.environ.get("RANK", "0"))
+    log_to_stderr(rank, int(os.environ.get("WORLD_SIZE", "1")))
     job = read_json(job_path)
     started = time.monotonic()
     try:
@@ -133,7 +140,7 @@ def main(job_path: Path) -> int:
             write_json(workdir / USAGE, usage())
             write_json(workdir / OUTPUTS, asdict(outputs))
     except Interrupted as err:
-        logging.getLogger(__name__).info("%s", err)
+        logging.getLogger(__name__).warning("%s", err)
         return err.exit_code
     except FactoryError as err:
         traceback.print_exc()

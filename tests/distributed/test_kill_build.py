@@ -86,7 +86,7 @@ def home(straight, tmp_path):
 def test_a_killed_build_goes_on_with_another_number_of_processes(straight, home, split, first, then):
     assert kill_in_the_middle(home, first, split) == first
     stage = finish(home, then, split)
-    resumed = set(re.findall(r"resumed at step ([0-9]+) of", (stage / "log.txt").read_text()))  # every process says so
+    resumed = set(re.findall(r"resumed at step ([0-9]+) of", (stage / "log.txt").read_text()))
     assert len(resumed) == 1 and 2 <= int(resumed.pop()) < STEPS, "it went on from a checkpoint"
     losses = [[row["loss"] for row in read_metrics(folder / "metrics.jsonl")] for folder in (straight, stage)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and len(losses[1]) == STEPS

@@ -35,7 +35,7 @@ FOUND = HERE / "found"
 MEMORY = 1 << 30
 """Bytes that a target may need beyond what it starts with."""
 LONGEST_S = 120.0
-"""Wall time after which an input ends the process: it waits, or holds the interpreter so that no signal reaches it."""
+"""Wall time (or up to a tenth less) after which an input ends the process: it waits, or holds the interpreter so that no signal reaches it."""
 LAST = "last"
 """The file with the input that is being read."""
 
@@ -49,6 +49,22 @@ def stop(*_: Any) -> None:
     raise Hung
 
 
+class Watch:
+    """Ends the process that reads one input for LONGEST_S, whatever holds its interpreter. Set anew now and then: each time takes a thread."""
+
+    def __init__(self) -> None:
+        self.since, self.process = -LONGEST_S, 0
+
+    def see(self) -> None:
+        """Another input begins."""
+        if time.monotonic() - self.since > LONGEST_S / 10 or self.process != os.getpid():
+            self.since, self.process = time.monotonic(), os.getpid()
+            faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+
+
+WATCH = Watch()
+
+
 def limit_memory() -> None:
     """Let this process take MEMORY bytes more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -60,7 +76,7 @@ def attempt(target: Target, content: bytes, folder: Path) -> str:
     folder.mkdir()
     (folder.parent / LAST).write_bytes(content)
     signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
-    faulthandler.dump_traceback_later(LONGEST_S, exit=True)  # for what holds the interpreter: no signal reaches it
+    WATCH.see()
     try:
         target.read(content, folder)
     except FactoryError as err:
@@ -71,7 +87,6 @@ def attempt(target: Target, content: bytes, folder: Path) -> str:
         return traceback.format_exc()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        faulthandler.cancel_dump_traceback_later()
         shutil.rmtree(folder)
     return ""
 

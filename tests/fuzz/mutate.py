@@ -20,6 +20,8 @@ WORDS = (
     b"-", b"+", b".", b"*", b"?", b"true", b"None", b"\xc2\xb2", b"\xd9\xa3", b"a" * 300, b"9" * 320, b"1" * 5000, b"2000-02-30", b"..", b"a b",
 )  # fmt: skip
 """What may stand where a word or a number stood."""
+WINDOW = 8192
+"""Bytes among which a word is sought."""
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 3, 1.5, 1e308, float("nan"), float("inf"), 10**30, 10**400, "", " ", "x", "1", "yes", "A", "\ud800", "\0", "a" * 3000,
     "[1]", "{}", [], [[]], [None], [1, "a"], [{}], {}, {"": ""}, {"a": None}, {"bytes": "x"},
@@ -77,12 +79,13 @@ def _noise(rng: random.Random, content: bytes, _: Sequence[bytes]) -> bytes:
 
 
 def _word(rng: random.Random, content: bytes, _: Sequence[bytes]) -> bytes:
-    """One word or number replaced."""
-    found = list(re.finditer(rb"[\w.+*-]+", content[:100_000]))
+    """One word or number replaced; sought in a window, for long binary content is full of words."""
+    begin = rng.randrange(max(1, len(content) - WINDOW + 1))
+    found = list(re.finditer(rb"[\w.+*-]+", content[begin : begin + WINDOW]))
     if not found:
         return content
     hit = rng.choice(found)
-    return content[: hit.start()] + rng.choice(WORDS) + content[hit.end() :]
+    return content[: begin + hit.start()] + rng.choice(WORDS) + content[begin + hit.end() :]
 
 
 def _value(rng: random.Random, content: bytes, _: Sequence[bytes]) -> bytes:

@@ -82,16 +82,16 @@ def _niftis(_: Path) -> list[bytes]:
 
 
 def slide() -> bytes:
-    """An Aperio-like TIFF of 256 x 256 px with one level below; its tissue is pink."""
+    """An Aperio-like TIFF of 128 x 128 px with one level below; its tissue is pink. Small, so that changes often meet its directories."""
     import numpy as np
     import tifffile
 
     rng = np.random.default_rng(0)
-    pixels = rng.integers([180, 60, 120], [230, 110, 180], (256, 256, 3)).astype(np.uint8)
+    pixels = rng.integers([180, 60, 120], [230, 110, 180], (128, 128, 3)).astype(np.uint8)
     out, head, form = io.BytesIO(), "Aperio Image Library v1.0\r\n", {"photometric": "rgb", "metadata": None}
     with tifffile.TiffWriter(out) as writer:
-        writer.write(pixels, tile=(128, 128), description=f"{head}256x256 [0,0 256x256] (128x128) |AppMag = 20|MPP = 0.5", **form)
-        writer.write(pixels[::4, ::4].copy(), tile=(64, 64), description=f"{head}256x256 -> 64x64 |AppMag = 20", **form)
+        writer.write(pixels, tile=(64, 64), description=f"{head}128x128 [0,0 128x128] (64x64) |AppMag = 20|MPP = 0.5", **form)
+        writer.write(pixels[::4, ::4].copy(), tile=(32, 32), description=f"{head}128x128 -> 32x32 |AppMag = 20", **form)
     return out.getvalue()
 
 
