@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from factory.contracts import Sample, Verdict
 from factory.rewards.answers import Synonyms, accepted
-from factory.rewards.reader import AnswerReader, graded, unparsable
+from factory.rewards.reader import graded, unparsable
 from factory.rewards.sets import token_f1, words
+from factory.rewards.verifiers import ClosedAnswer
 
 MIN_PRECISION = 0.75
 """Share of the answer's words that must be the reference's, so that listing many answers earns nothing."""
 
 
 @dataclass(frozen=True)
-class OpenAnswer(AnswerReader):
+class OpenAnswer(ClosedAnswer):
     """1 when the answer equals an accepted one after synonyms; else the F1 of the sets of words, where most words are right."""
-
-    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """canonical form -> other ways to write it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "_table", Synonyms(self.synonyms))
 
     def __call__(self, completion: str, sample: Sample) -> Verdict:
         """Raises ValueError when the reference is empty or no text."""
