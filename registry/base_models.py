@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
-
 from factory.contracts import ModelFacts
 from factory.errors import RegistryError
+from factory.quick_yaml import read_yaml
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def base_models() -> dict[str, BaseModel]:
     """All records by name. Raises RegistryError naming file and key when one is malformed."""
     found = {}
     for path in sorted(Path(str(files("factory.registry"))).glob("base_models/*.yaml")):
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
         known = {part.name for part in fields(BaseModel)}
         if (
             not isinstance(raw, dict)

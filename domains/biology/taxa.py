@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from factory.errors import ConfigError, DataError, near_miss
+from factory.quick_yaml import read_yaml
 
 FEWEST_WORDS = 3
 """Words of a written reason."""
@@ -18,7 +17,7 @@ FEWEST_WORDS = 3
 @cache
 def listed() -> tuple[str, ...]:
     """Names of `taxa.yaml`."""
-    raw = yaml.safe_load((Path(__file__).parent / "taxa.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml((Path(__file__).parent / "taxa.yaml").read_text(encoding="utf-8"))
     return tuple(str(name) for name in raw["taxa"])
 
 

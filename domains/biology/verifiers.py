@@ -23,12 +23,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from factory.contracts import Verifier
 from factory.domains.biology.answers import FragmentList, HgvsName, LabelAnswer, OrfAnswer, ProteinAnswer, SequenceAnswer
 from factory.domains.biology.bioreason import bioreason_rewards
 from factory.packs.by_sample import ByTask, FormatOfSample, InShapeOfSample, answer_of_each
+from factory.quick_yaml import read_yaml
 from factory.rewards.numeric import NumericAnswer
 from factory.rewards.verifiers import OptionLetter
 
@@ -38,7 +37,7 @@ VERSION = "1"
 @cache
 def aliases() -> Mapping[str, tuple[str, ...]]:
     """Canonical label -> other ways to write it, from aliases.yaml."""
-    raw = yaml.safe_load((Path(__file__).parent / "aliases.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml((Path(__file__).parent / "aliases.yaml").read_text(encoding="utf-8"))
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
 
 

@@ -20,6 +20,7 @@ from factory.contracts import Sample
 from factory.domains.chemistry.equality import inchikey
 from factory.domains.chemistry.molecules import MoleculeFault, fragments, pattern, quiet, read_molecule
 from factory.errors import ConfigError
+from factory.quick_yaml import read_yaml
 
 SHIPPED = Path(__file__).parent / "screening.yaml"
 MIN_REASON = 12
@@ -64,7 +65,7 @@ def read_screen(path: Path) -> Screen:
         ConfigError: the file cannot be read, or holds something else.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
         keys = {str(key).split("-")[0].upper(): str(entry) for entry, rows in (raw.get("keys") or {}).items() for key in rows}
         alerts = {str(entry): str(smarts) for entry, smarts in (raw.get("alerts") or {}).items()}
         for smarts in alerts.values():

@@ -149,7 +149,7 @@ def _frame(array: np.ndarray, dataset: Any, wanted: str) -> np.ndarray:
     count = int(dataset.get("NumberOfFrames", 1) or 1)
     if count == 1:
         return array
-    index = {"first": 0, "middle": count // 2, "last": count - 1}.get(wanted, int(wanted) - 1 if wanted.isdigit() else 0)
+    index = {"first": 0, "middle": count // 2, "last": count - 1}.get(wanted, int(wanted) - 1 if wanted.isdecimal() else 0)
     if not 0 <= index < count:
         raise RowFault("frame", f"pack.frame={wanted}, but the file has {count} frames.")
     return array[index]

@@ -41,9 +41,9 @@ class MedicineLoad(LoadSettings):
         super().__post_init__()
         one_of("pack.medmcqa_cop", self.medmcqa_cop, ("auto", "one", "zero"))
         one_of("pack.phi", self.phi, ("deny", "allow"))
-        if self.frame not in ("first", "middle", "last") and not (self.frame.isdigit() and int(self.frame) >= 1):
+        if self.frame not in ("first", "middle", "last") and not (self.frame.isdecimal() and int(self.frame) >= 1):
             raise ConfigError(f"pack.frame is {self.frame!r}; want first, middle, last or a number from 1.")
-        if self.code_depth not in ("category", "full") and not (self.code_depth.isdigit() and int(self.code_depth) >= 1):
+        if self.code_depth not in ("category", "full") and not (self.code_depth.isdecimal() and int(self.code_depth) >= 1):
             raise ConfigError(f"pack.code_depth is {self.code_depth!r}; want category, full or a number from 1.")
         if self.image_px < 28:
             raise ConfigError(f"pack.image_px is {self.image_px}; want 28 or more.")

@@ -189,7 +189,7 @@ def _icd(row: Mapping[str, Any], settings: MedicineLoad) -> Record:
     except ValueError as err:
         raise RowFault("code", f"{err}.") from err
     text = text_cell(row, "description", "long_title", "title", "note")
-    depth: str | int = int(settings.code_depth) if settings.code_depth.isdigit() else settings.code_depth
+    depth: str | int = int(settings.code_depth) if settings.code_depth.isdecimal() else settings.code_depth
     meta: dict[str, Any] = {"code_depth": depth}
     if settings.code_table:
         meta["codes"] = sorted(known for known in code_table(settings.code_table) if known.startswith(code[:3]))

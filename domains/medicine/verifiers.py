@@ -23,8 +23,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from factory.contracts import Sample, Status, Verdict, Verifier
 from factory.domains.medicine.codes import CodeMatch
 from factory.domains.medicine.open_answers import OpenAnswer
@@ -32,6 +30,7 @@ from factory.domains.medicine.published import huatuo_reward
 from factory.domains.medicine.published_verifier import MedEvalKit
 from factory.domains.medicine.reports import ReportSections
 from factory.packs.by_sample import ByTask, FormatOfSample, InShapeOfSample, answer_of_each
+from factory.quick_yaml import read_yaml
 from factory.rewards.formats import parse
 from factory.rewards.numeric import NumericAnswer
 from factory.rewards.reader import AnswerReader
@@ -46,7 +45,7 @@ FORMS = ("think_answer", "answer", "huatuo")
 @cache
 def synonyms() -> Mapping[str, tuple[str, ...]]:
     """Canonical answer -> other ways to write it, from synonyms.yaml."""
-    raw = yaml.safe_load((Path(__file__).parent / "synonyms.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml((Path(__file__).parent / "synonyms.yaml").read_text(encoding="utf-8"))
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
 
 

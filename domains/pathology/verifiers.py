@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from factory.contracts import Sample, Status, Verdict, Verifier
 from factory.packs.by_sample import ByTask, FormatOfSample, answer_of_each
+from factory.quick_yaml import read_yaml
 from factory.rewards.verifiers import ClosedAnswer, OptionLetter, ReasoningLength, RegionIoU
 
 VERSION = "1"
@@ -31,7 +30,7 @@ LENGTH_WINDOWS = {"easy": (2, 40), "medium": (2, 80), "hard": (6, 200)}
 @cache
 def synonyms() -> Mapping[str, tuple[str, ...]]:
     """Canonical answer -> other ways to write it, from synonyms.yaml."""
-    raw = yaml.safe_load((Path(__file__).parent / "synonyms.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml((Path(__file__).parent / "synonyms.yaml").read_text(encoding="utf-8"))
     return {str(canonical): tuple(str(other) for other in others) for canonical, others in raw.items()}
 
 

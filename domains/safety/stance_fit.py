@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from factory.domains.safety.stance import COMPLIANCE, PARTIAL, REFUSAL, WEIGHTS_FILE, XSTEST_LABELS, Weights, is_partial
 from factory.domains.safety.stance_features import features
+from factory.quick_yaml import read_yaml
 
 RIDGE = 1.0
 """Inverse strength of the ridge penalty (scikit-learn's C)."""
@@ -42,7 +42,7 @@ def read_completions(path: str | Path) -> list[Labelled]:
 
 def anchors() -> list[Labelled]:
     """The pack's own sentences; always trained on, never measured."""
-    raw = yaml.safe_load((Path(__file__).parent / "stance_anchors.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml((Path(__file__).parent / "stance_anchors.yaml").read_text(encoding="utf-8"))
     return [("", text, REFUSAL) for text in raw["refusals"]] + [("", text, COMPLIANCE) for text in raw["compliances"]]
 
 

@@ -32,6 +32,8 @@ from factory.domains.timeseries.reading import (
     text_lines,
 )
 
+MAX_DIGITS = 9
+"""Of a length or a number of channels in the header; a longer one is no number."""
 _TUPLE = re.compile(r"\(\s*([^(),]+?)\s*,\s*([^()]*?)\s*\)")
 
 
@@ -113,7 +115,7 @@ def _header_line(header: Header, line: str) -> None:
         header.has_stamps = first == "true"
     elif key == "univariate":
         header.is_univariate = first == "true"
-    elif key in ("serieslength", "dimensions", "dimension") and first.isdigit():
+    elif key in ("serieslength", "dimensions", "dimension") and first.isdecimal() and len(first) <= MAX_DIGITS:
         setattr(header, "length" if key == "serieslength" else "dimensions", int(first))
 
 

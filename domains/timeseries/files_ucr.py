@@ -62,6 +62,8 @@ def _arff_row(text: str, kinds: list[str], dataset: str) -> SeriesRow:
         raise RowFault("values", f"the row's cells cannot be told apart: {err}.") from err
     if len(cells) != len(kinds):
         raise RowFault("values", f"the row has {len(cells)} cells for {len(kinds)} attributes.")
+    if len(kinds) < 2:
+        raise RowFault("values", f"the header has {len(kinds)} attribute; wanted are the series and, last, its class or target.")
     last, kind = cells.pop(), kinds[-1]
     series = SeriesRow(np.zeros((1, 0)), dataset=dataset)
     if kind.startswith("{"):

@@ -18,6 +18,7 @@ import yaml
 from factory.config.provenance import Path, dotted
 from factory.errors import ConfigError, near_miss
 from factory.plugins import find_pack, member_names, pack_folder, read_manifest
+from factory.quick_yaml import MAX_DEPTH
 
 RECIPE_KEYS = ("extends", "description")
 """Keys of a recipe file that are about the file and not settings of the build."""
@@ -53,10 +54,6 @@ class Layer:
                 )
         target[path[-1]] = value
         self.places = {known: place for known, place in self.places.items() if known[: len(path)] != path} | {path: flag}
-
-
-MAX_DEPTH = 50
-"""Levels of a YAML file. Deeper ones take PyYAML time that grows with the square of the depth, and no setting lies there."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory.config.provenance import flat
 from factory.errors import ConfigError, DataError, near_miss
 from factory.registry.files import read_json
 from factory.registry.home import Home
+from factory.registry.run_settings import read_run_settings
 
 SAMPLER = ("pieces", "sampler", "mix", "weights")
 SPLIT = "validation"
@@ -60,7 +59,7 @@ def read_run(folder: Path, *, key: str | None = None, stage: str | None = None, 
     Raises:
         DataError: no weights, no such eval, or nothing measured. ConfigError: the stage is not clear.
     """
-    config = yaml.safe_load((folder / "resolved.yaml").read_text(encoding="utf-8"))
+    config = read_run_settings(folder)
     stage = stage or _stage(folder, config, key)
     key = key or ".".join(("stages", stage, *SAMPLER))
     weights = _weights(folder, config, key)

@@ -119,7 +119,7 @@ class Endpoint:
         except urllib.error.HTTPError as err:
             after = err.headers.get("Retry-After", "")
             told = err.read(2000).decode("utf-8", "replace")
-            return err.code, self._redacted(told), min(LONGEST_WAIT_S, float(after)) if after.isdigit() else None
+            return err.code, self._redacted(told), min(LONGEST_WAIT_S, float(after)) if after.isdecimal() else None
         except (urllib.error.URLError, OSError, ValueError) as err:
             return 0, self._redacted(str(getattr(err, "reason", err))), None
 

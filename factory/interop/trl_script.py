@@ -14,8 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory.contracts import Media, RunContext
 from factory.errors import ConfigError, RegistryError
 from factory.interop.trl_settings import grpo_settings, sft_settings
@@ -23,6 +21,7 @@ from factory.pipeline.worker import config_from_plain, request_from_plain
 from factory.plugins import load_pack, load_stage
 from factory.registry.files import read_json
 from factory.registry.home import Home
+from factory.registry.run_settings import read_run_settings
 from factory.report.read import read_jsonl
 
 
@@ -66,7 +65,7 @@ def find_stage(name: str) -> Finished:
     run = Path(run_name).expanduser() if Path(run_name).expanduser().is_dir() else Home.find().runs / run_name
     if not (run / "resolved.yaml").is_file():
         raise RegistryError(f"{run}: is no run folder. `factory models list` and the output of `factory build` name the runs.")
-    config = yaml.safe_load((run / "resolved.yaml").read_text(encoding="utf-8"))
+    config = read_run_settings(run)
     kinds = {key: row.get("kind", key) for key, row in (config.get("stages") or {}).items() if row}
     kind = kinds.get(stage)
     if kind not in ("sft", "rl"):

@@ -31,7 +31,7 @@ def run(words: Sequence[str], folder: Path) -> str:
 def state(number: str) -> str:
     """`running` or `ended`."""
     pid, _, born = number.partition(".")
-    return "running" if pid.isdigit() and born and _born(int(pid)) == born else "ended"
+    return "running" if pid.isdecimal() and born and _born(int(pid)) == born else "ended"
 
 
 def cancel(number: str) -> None:

@@ -33,6 +33,6 @@ def available_memory() -> int | None:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
         free.append(int(lines["MemAvailable"].split()[0]) * 1024)
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdecimal():
         free.append(int(text) - int(used.read_text()))
     return min(free, default=None)

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from factory.errors import BrokenPlugin, ConfigError, near_miss
+from factory.quick_yaml import read_yaml
 from factory.rewards.formats import shape_named
 
 FILE = "questions.yaml"
@@ -97,7 +98,7 @@ def read_questions(folder: Path) -> Questions:
     """Read `questions.yaml` of a pack's folder. Raises BrokenPlugin naming the key and the remedy."""
     path = folder / FILE
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         raise BrokenPlugin(f"{path}: cannot be read: {err}. `factory domains new NAME --from FILE` writes one.") from err
     _known(path, "", raw, [one.name for one in fields(Questions)])

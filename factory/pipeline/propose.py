@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory.config.compose import EMBEDDED, compose
 from factory.config.layers import leading_folder, recipe_names
 from factory.contracts import DataRequest
@@ -20,6 +18,7 @@ from factory.launch.devices import available_memory, num_gpus
 from factory.pipeline.overlap import held_sorts
 from factory.pipeline.sharding import smallest_gpu
 from factory.plugins import load_pack, manifest_of, pack_entries
+from factory.quick_yaml import read_yaml
 from factory.registry.base_models import BaseModel, base_models, find_base
 
 ROWS = 200
@@ -192,7 +191,7 @@ def recipes_with_base(domain: str) -> dict[str, str]:
     folder = leading_folder(domain)
     found = {}
     for name in recipe_names(folder):
-        raw = yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+        raw = read_yaml((folder / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
         base = raw.get("base")
         if isinstance(base, str) and base and not base.startswith("embedded"):
             found[name] = base

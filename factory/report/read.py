@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory.errors import RegistryError
+from factory.registry.run_settings import read_run_settings
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 def read_run(folder: Path) -> Run:
     """Read a run folder. Raises RegistryError when it is not one."""
-    resolved = folder / "resolved.yaml"
-    if not resolved.exists():
+    if not (folder / "resolved.yaml").exists():
         raise RegistryError(
             f"{folder}: no resolved.yaml, so this is not a run folder. Give the folder that `factory build` printed."
         )
-    config = yaml.safe_load(resolved.read_text(encoding="utf-8"))
+    config = read_run_settings(folder)
     evals, trainings = [], []
     for step in sorted((folder / "stages").glob("[0-9][0-9]-*")):
         name = step.name.split("-", 1)[1]

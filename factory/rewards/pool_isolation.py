@@ -259,7 +259,7 @@ def _lower(kind: int, limit: int) -> None:
 def _linux_version() -> tuple[int, int]:
     major, _, rest = os.uname().release.partition(".")
     minor = rest.partition(".")[0]
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
 
 
 def _address_space() -> int:

@@ -69,7 +69,7 @@ class VllmApi:
     def weight_version(self) -> int | None:
         """The number last given to `set_weight_version`; None when the server was given none."""
         told = str(self._call("GET", "/weight_info", timeout_s=QUICK_S)["weight_version"])
-        return int(told) if told.isdigit() else None
+        return int(told) if told.isdecimal() else None
 
     def set_weight_version(self, version: int) -> None:
         """Let the server carry the number of the weights it has."""
