@@ -27,7 +27,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from factory.pipeline.estimate import CPU_THREAD, GPU, START_S, busy_s, factors, learned  # noqa: E402
+from factory.pipeline.calibration import START_S, Calibration  # noqa: E402
+from factory.pipeline.estimate import CPU_THREAD, GPU, busy_s  # noqa: E402
 
 WITHIN = 0.25
 
@@ -81,7 +82,16 @@ def steps_of(run: Path) -> list[Step]:
             planned_bytes = planned.get("memory_bytes", planned.get("peak_memory_bytes", 0))
             peak = told.get("usage", {}).get("peak_device_bytes" if on_gpu else "peak_bytes", 0)
             found.append(
-                Step(run.name, plan["pack"]["name"], planned["kind"], measured, planned["seconds"], plain, planned_bytes, peak)
+                Step(
+                    run.name,
+                    plan["pack"]["name"],
+                    planned.get("costs_like", planned["kind"]),
+                    measured,
+                    planned["seconds"],
+                    plain,
+                    planned_bytes,
+                    peak,
+                )
             )
     return found
 
@@ -98,24 +108,14 @@ def plain_seconds(planned: dict[str, Any]) -> float | None:
 
 def left_out(step: Step, steps: Sequence[Step]) -> float | None:
     """Measured / estimated, calibrated on the other runs as a build calibrates. None without another run."""
-    others = [one for one in steps if one.run != step.run]
-    known: dict[str, list[float]] = {}
-    # Short steps first: they teach the start, which the others need.
-    for one in sorted(others, key=lambda one: one.plain_s):
-        start = factors(medians(known), "here", one.kind, one.pack).start
-        for key, ratio in learned(
-            "here", one.kind, one.pack, work=one.plain_s - START_S, seconds=one.measured_s, start=start
-        ).items():
-            known.setdefault(key, []).append(ratio)
-    if not any(one.kind == step.kind for one in others):
+    others: dict[str, list[tuple[float, float]]] = {}
+    for one in steps:
+        if one.run != step.run and one.kind == step.kind:
+            others.setdefault(one.pack, []).append((one.plain_s - START_S, one.measured_s))
+    if not others:
         return None
-    found = factors(medians(known), "here", step.kind, step.pack)
-    return step.measured_s / (found.start * START_S + found.work * (step.plain_s - START_S))
-
-
-def medians(known: dict[str, list[float]]) -> dict[str, float]:
-    """Key -> median of its ratios."""
-    return {key: statistics.median(ratios) for key, ratios in known.items()}
+    known = Calibration({f"here/{step.kind}": others}).factors("here", step.kind, step.pack)
+    return step.measured_s / known.seconds(step.plain_s - START_S)
 
 
 def table(steps: Sequence[Step]) -> list[str]:

@@ -17,6 +17,7 @@ from factory.launch.launchers import check_launcher
 from factory.packs.composed import member_paths, read_mix
 from factory.pipeline import estimate as est
 from factory.pipeline.base_ref import BaseRef, find_base_ref, modality_of
+from factory.pipeline.calibration import IN_PLACE, read_calibration
 from factory.pipeline.fingerprint import (
     files_identity,
     identity_of_settings,
@@ -54,6 +55,8 @@ class PlannedStep:
     disk_bytes: int
     process_bytes: int = 0
     """Main memory beside the model's; 0 on a GPU."""
+    costs_like: str = ""
+    """The kind under which its time is learned: the step's own, but a base that is used where it lies costs nothing like one that is made."""
 
     @property
     def memory_bytes(self) -> int:
@@ -68,7 +71,7 @@ class PlannedStep:
     def to_json(self) -> dict[str, Any]:
         """One row of plan.json."""
         cost = {"seconds": round(self.seconds, 1), "seconds_formula": self.seconds_formula, "disk_bytes": self.disk_bytes}
-        cost |= {"process_bytes": self.process_bytes, "memory_bytes": self.memory_bytes}
+        cost |= {"process_bytes": self.process_bytes, "memory_bytes": self.memory_bytes, "costs_like": self.costs_like}
         state = {"fingerprint": self.fingerprint, "is_cached": self.is_cached, "why": self.why}
         return {**asdict(self.plan), **asdict(self.step), **cost, **state}
 
@@ -183,7 +186,7 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
     notes = terms_of(config, base, pack.manifest)
     versions, device = library_versions(), est.device_for(num_gpus())
     shared = {"pack": facts_of_pack["hash"], "data": data, "versions": versions, "source": shared_source()}
-    calibration = est.read_calibration(home.cache / "calibration.json")
+    calibration = read_calibration(home.cache / "calibration.json")
     run_folder, planned = RunFolder(home.runs / name), {}
     for step in order_steps(config.stages, eval_kind=eval_kind):
         stage_plan = _stage_plan(step, composed, base, pack)
@@ -195,11 +198,12 @@ def make_plan(composed: Composed, *, home: Home | None = None, run: str | None =
         fingerprint = sha256_json(parameters)
         state = run_folder.state(step.name, fingerprint, parameters)
         processes = config.launch.processes if step.role == "stage" else 1
-        known = est.factors(calibration, device.name, step.kind, pack.manifest.name)
-        time = est.estimate(stage_plan, base.facts, device, processes=processes, calibration=known.work, start=known.start)
+        kind = IN_PLACE if step.role == "base" and base.is_in_place else step.kind
+        known = calibration.factors(device.name, kind, pack.manifest.name)
+        time = est.estimate(stage_plan, base.facts, device, processes=processes, factors=known)
         planned[step.name] = PlannedStep(
             step, stage_plan, fingerprint, parameters, state.is_cached, state.why, time.seconds, time.formula,
-            _disk(step, composed, base), est.process_bytes(calibration, device, step.kind, pack.manifest.name),
+            _disk(step, composed, base), est.process_bytes(calibration, device, kind, pack.manifest.name), kind,
         )  # fmt: skip
     return BuildPlan(
         name, run_folder, home, composed, base, tuple(planned.values()), device, facts_of_pack, data, versions, notes

@@ -21,7 +21,8 @@ from factory.launch.devices import num_gpus
 from factory.launch.environment import worker_env
 from factory.launch.launchers import make_launcher
 from factory.launch.local import Exit, StopFlag, caught_signals, run_worker
-from factory.pipeline.estimate import add_calibration, busy_s, factors, learned, learned_memory, read_calibration, work_s
+from factory.pipeline.calibration import add_calibration
+from factory.pipeline.estimate import busy_s, process_mib, work_s
 from factory.pipeline.events import Event, OnEvent, silent
 from factory.pipeline.fingerprint import files_identity, settings_of
 from factory.pipeline.finish import finish_build, plan_row
@@ -282,11 +283,12 @@ class _Conductor:
             raise self._interrupted("between steps")
 
     def _calibrate(self, step: PlannedStep, lock: Mapping[str, Any], processes: int) -> None:
-        path, device, pack = self.plan.home.cache / "calibration.json", self.plan.device, self.plan.pack["name"]
-        work, kind = work_s(step.plan, self.plan.base.facts, device, processes=processes), step.step.kind
-        seconds, known = busy_s(lock, device), read_calibration(path)
-        found = learned(device.name, kind, pack, work=work, seconds=seconds, start=factors(known, device.name, kind, pack).start)
-        add_calibration(path, found | learned_memory(device, kind, pack, model=step.plan.peak_memory_bytes, usage=lock["usage"]))
+        device = self.plan.device
+        work = work_s(step.plan, self.plan.base.facts, device, processes=processes)
+        add_calibration(
+            self.plan.home.cache / "calibration.json", device.name, step.costs_like, self.plan.pack["name"], step=(work, busy_s(lock, device)),
+            process_mib=process_mib(device, model=step.plan.peak_memory_bytes, usage=lock["usage"]),
+        )  # fmt: skip
 
     def _tell(self, kind: str, *, step: str = "", index: int = 0, total: int = 0, values: dict[str, Any] | None = None) -> None:
         self.on_event(Event(kind, step, index, total, values or {}))

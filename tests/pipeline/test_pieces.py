@@ -11,6 +11,7 @@ from factory.launch.environment import worker_env
 from factory.launch.local import worker_command
 from factory.pipeline import estimate as est
 from factory.pipeline.base_step import check_folder
+from factory.pipeline.calibration import Factors
 from factory.pipeline.finish import choose
 from factory.pipeline.tail import MetricsTail
 
@@ -23,21 +24,8 @@ def test_seconds_by_hand():
     assert est.estimate(plan, FACTS, est.CPU_THREAD).seconds == pytest.approx(16.0)
     assert est.estimate(plan, FACTS, est.CPU_THREAD, processes=2).seconds == pytest.approx(12.0)
     # The start of 6 s and the work of 10 s are scaled apart.
-    assert est.estimate(plan, FACTS, est.CPU_THREAD, calibration=0.5).seconds == pytest.approx(11.0)
-    assert est.estimate(plan, FACTS, est.CPU_THREAD, start=2.0).seconds == pytest.approx(22.0)
-
-
-def test_a_build_of_seconds_does_not_spoil_the_estimate_of_one_of_hours():
-    # 1 s of work in 15 s: all start, (6 + 1) x 15/7. 300 s of work in 75 s, of which 2 x 6 s are start: (75 - 12) / 300.
-    short = est.learned("cpu", "rl", "chemistry", work=1.0, seconds=15.0, start=1.0)
-    assert short == dict.fromkeys(("cpu/rl/start", "cpu/rl/start/chemistry", "cpu/start"), pytest.approx(15 / 7))
-    long = est.learned("cpu", "rl", "chemistry", work=300.0, seconds=75.0, start=2.0)
-    assert long == {"cpu/rl/work": pytest.approx(0.21), "cpu/rl/work/chemistry": pytest.approx(0.21)}
-    known = short | long | {"cpu/rl/work": 0.5}
-    assert est.factors(known, "cpu", "rl", "chemistry") == est.Factors(pytest.approx(15 / 7), pytest.approx(0.21))
-    assert est.factors(known, "cpu", "rl", "music").work == 0.5 and est.factors(known, "cpu", "sft", "music") == est.Factors(
-        pytest.approx(15 / 7), 1.0
-    )
+    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(work=0.5)).seconds == pytest.approx(11.0)
+    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(start=2.0)).seconds == pytest.approx(22.0)
 
 
 def test_disk_by_hand():
@@ -48,15 +36,6 @@ def test_disk_by_hand():
     # 2 layers x rank 4 x hidden 10 x 23 = 1840 parameters
     assert size("stage", rank=4) == 1840 * (4 + 24)
     assert (size("base"), size("base", in_place=True), size("eval")) == (4_000_000, 0, 0)
-
-
-def test_calibration_keeps_the_newest_and_survives_damage(tmp_path):
-    path = tmp_path / "c.json"
-    for ratio in [9.0] * 3 + [2.0] * est.KEPT:
-        est.add_calibration(path, {"cpu/sft": ratio})
-    assert est.read_calibration(path) == {"cpu/sft": 2.0}
-    path.write_text("{")
-    assert est.read_calibration(path) == {}
 
 
 def test_tail_shows_whole_new_rows_and_follows_a_truncation(tmp_path):

@@ -1,0 +1,130 @@
+"""What finished steps teach the estimates of the next: `$FACTORY_HOME/cache/calibration.json`.
+
+A step takes `start x START_S + work x (its seconds by the formula)`. Both factors are fitted to the newest steps of the same kind: first to
+those of other packs, around `FIRST`, then to those of this pack, around that. What is kept are the seconds themselves, not factors, for
+what counts as start and what as work only shows in steps of different sizes: a build of seconds tells the one, a build of hours the other.
+Memory is simpler: the process beside its model, by the median.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from factory.errors import RegistryError
+from factory.registry.files import read_json, write_json
+
+START_S = 6.0
+"""Start of a worker: imports of torch and transformers, load of model and pack."""
+PROCESS_MIB = 410.0
+"""Main memory of a process on CPU beside its model (interpreter, libraries, pack), until this machine has its own; 345 to 440 were
+measured over the steps of pathology."""
+KEPT = 9
+"""Steps kept for each kind and pack."""
+LEAST = 0.01
+"""A factor below this is the clock's noise."""
+NOISE = 0.1
+"""Standard deviation of a step's time, relative to itself; that of the factors before any step of the kind was seen is 1."""
+
+IN_PLACE = "base-in-place"
+"""Kind of a base that is used where it lies."""
+Step = tuple[float, float]
+"""(seconds of its work by the formula, measured seconds)."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """How this machine scales one kind of step."""
+
+    start: float = 1.0
+    work: float = 1.0
+
+    def seconds(self, work_s: float) -> float:
+        """Of a step whose work is `work_s` by the formula."""
+        return self.start * START_S + self.work * work_s
+
+
+FIRST: Mapping[str, Factors] = {
+    "cpu-1-thread/base": Factors(start=2.5),
+    f"cpu-1-thread/{IN_PLACE}": Factors(start=0.1),
+    "cpu-1-thread/cpt": Factors(work=0.6),
+    "cpu-1-thread/sft": Factors(work=0.18),
+    "cpu-1-thread/rl": Factors(work=0.25),
+}
+"""Measured on the embedded pathology recipe (docs/log.md), used until this machine has its own. Work is well below 1, because planned
+tokens are upper limits: whole answers, longest lessons."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Finished steps by kind (`<device>/<kind>`) and pack, the newest last."""
+
+    steps: Mapping[str, Mapping[str, Sequence[Step]]] = field(default_factory=dict)
+    process_mib: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+    def factors(self, device: str, kind: str, pack: str) -> Factors:
+        """The factors of a kind of step of this pack."""
+        key = f"{device}/{kind}"
+        packs = self.steps.get(key, {})
+        of_kind = fitted(FIRST.get(key, Factors()), (step for name, steps in packs.items() if name != pack for step in steps))
+        return fitted(of_kind, packs.get(pack, ()))
+
+    def process_bytes(self, device: str, kind: str, pack: str) -> int:
+        """Main memory of one process of a step beside its model: of this pack, else of all packs, else `PROCESS_MIB`."""
+        packs = self.process_mib.get(f"{device}/{kind}", {})
+        known = packs.get(pack) or [mib for sizes in packs.values() for mib in sizes] or [PROCESS_MIB]
+        return int(statistics.median(known) * 2**20)
+
+
+def fitted(before: Factors, steps: Iterable[Step]) -> Factors:
+    """The factors that explain the steps, near those known before where the steps leave it open.
+
+    Minimises sum(((start START_S + work w - s) / max(s, START_S))^2) + NOISE^2 ((start / start0 - 1)^2 + (work / work0 - 1)^2) over the
+    steps (w, s): ridge regression of relative errors, in which a step that a busy machine slowed down counts least. `start0` is the start
+    known before; `work0` is the median of what it leaves of the long steps.
+    """
+    steps = list(steps)
+    left = [(seconds - before.start * START_S) / work for work, seconds in steps if work >= START_S]
+    centre = Factors(before.start, max(LEAST, statistics.median(left)) if left else before.work)
+    # Unknown are the factors relative to the centre, from (1, 1) on: normal equations of two unknowns.
+    sizes = [max(s, START_S) for _, s in steps]
+    rows = [(centre.start * START_S / size, centre.work * w / size) for (w, _), size in zip(steps, sizes, strict=True)]
+    misses = [s / size - sum(row) for (_, s), size, row in zip(steps, sizes, rows, strict=True)]
+    aa, ab, bb = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
+    miss_a, miss_b = (sum(row[i] * miss for row, miss in zip(rows, misses, strict=True)) for i in (0, 1))
+    aa, bb = aa + NOISE**2, bb + NOISE**2
+    scale = 1 / (aa * bb - ab * ab)
+    start, work = 1 + scale * (bb * miss_a - ab * miss_b), 1 + scale * (aa * miss_b - ab * miss_a)
+    return Factors(max(LEAST, centre.start * start), max(LEAST, centre.work * work))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The cache; nothing when nothing was measured, or when it is damaged or of an older form."""
+    try:
+        held = read_json(path) if path.is_file() else {}
+        return Calibration(
+            {key: {pack: [(float(w), float(s)) for w, s in steps] for pack, steps in packs.items()} for key, packs in held["steps"].items()},
+            {key: {pack: [float(mib) for mib in sizes] for pack, sizes in packs.items()} for key, packs in held["process_mib"].items()},
+        )  # fmt: skip
+    except (RegistryError, KeyError, TypeError, ValueError, AttributeError):
+        return Calibration()
+
+
+def add_calibration(path: Path, device: str, kind: str, pack: str, *, step: Step, process_mib: float | None) -> None:
+    """Add what one finished step took; the newest KEPT stay."""
+    known, key = read_calibration(path), f"{device}/{kind}"
+    steps, sizes = _with(known.steps, key, pack, [tuple(round(s, 2) for s in step)]), known.process_mib
+    if process_mib is not None:
+        sizes = _with(sizes, key, pack, [round(process_mib, 1)])
+    write_json(path, {"steps": steps, "process_mib": sizes})
+
+
+def _with(rows: Mapping[str, Mapping[str, Sequence[Any]]], key: str, pack: str, new: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """The rows and new ones of one kind and pack."""
+    result = {one: dict(packs) for one, packs in rows.items()}
+    packs = result.setdefault(key, {})
+    packs[pack] = [*packs.get(pack, ()), *new][-KEPT:]
+    return result
