@@ -8,6 +8,7 @@ Memory is simpler: the process beside its model, by the median.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,9 @@ PROCESS_MIB = 410.0
 measured over the steps of pathology."""
 KEPT = 9
 """Steps kept for each kind and pack."""
-LEAST = 0.01
-"""A factor below this is the clock's noise."""
 NOISE = 0.1
-"""Standard deviation of a step's time, relative to itself; that of the factors before any step of the kind was seen is 1."""
+"""Standard deviation of the logarithm of a step's time; that of the factors before any step of the kind was seen is 1."""
+HUBER, ROUNDS = 2.0, 60
 
 IN_PLACE = "base-in-place"
 """Kind of a base that is used where it lies."""
@@ -82,23 +82,26 @@ class Calibration:
 def fitted(before: Factors, steps: Iterable[Step]) -> Factors:
     """The factors that explain the steps, near those known before where the steps leave it open.
 
-    Minimises sum(((start START_S + work w - s) / max(s, START_S))^2) + NOISE^2 ((start / start0 - 1)^2 + (work / work0 - 1)^2) over the
-    steps (w, s): ridge regression of relative errors, in which a step that a busy machine slowed down counts least. `start0` is the start
-    known before; `work0` is the median of what it leaves of the long steps.
+    Minimises sum huber(log(seconds(w) / s) / NOISE) + (log(start / start0)^2 + log(work / work0)^2) / 2 over the steps (w, s) by
+    Gauss-Newton with reweighting (Huber, Robust Statistics, section 7.8): times are wrong by factors, and one step that a busy machine
+    slowed down pulls no more than one that is wrong by HUBER times the noise.
     """
-    steps = list(steps)
-    left = [(seconds - before.start * START_S) / work for work, seconds in steps if work >= START_S]
-    centre = Factors(before.start, max(LEAST, statistics.median(left)) if left else before.work)
-    # Unknown are the factors relative to the centre, from (1, 1) on: normal equations of two unknowns.
-    sizes = [max(s, START_S) for _, s in steps]
-    rows = [(centre.start * START_S / size, centre.work * w / size) for (w, _), size in zip(steps, sizes, strict=True)]
-    misses = [s / size - sum(row) for (_, s), size, row in zip(steps, sizes, rows, strict=True)]
-    aa, ab, bb = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
-    miss_a, miss_b = (sum(row[i] * miss for row, miss in zip(rows, misses, strict=True)) for i in (0, 1))
-    aa, bb = aa + NOISE**2, bb + NOISE**2
-    scale = 1 / (aa * bb - ab * ab)
-    start, work = 1 + scale * (bb * miss_a - ab * miss_b), 1 + scale * (aa * miss_b - ab * miss_a)
-    return Factors(max(LEAST, centre.start * start), max(LEAST, centre.work * work))
+    steps = [(max(0.0, work), seconds) for work, seconds in steps if seconds > 0]
+    start = work = 0.0  # logarithms of the factors, relative to those known before
+    for _ in range(ROUNDS):
+        aa, ab, bb, a, b = 1.0, 0.0, 1.0, start, work  # second derivatives and gradient, from the last two terms on
+        for amount, seconds in steps:
+            begin, rest = before.start * START_S * math.exp(start), before.work * amount * math.exp(work)
+            share = begin / (begin + rest)
+            miss = math.log((begin + rest) / seconds) / NOISE
+            weight = min(1.0, HUBER / abs(miss)) if miss else 1.0
+            by_start, by_work = share / NOISE, (1 - share) / NOISE
+            aa, ab, bb = aa + weight * by_start**2, ab + weight * by_start * by_work, bb + weight * by_work**2
+            a, b = a + weight * by_start * miss, b + weight * by_work * miss
+        scale = 1 / (aa * bb - ab * ab)
+        start -= 0.5 * min(1.0, max(-1.0, scale * (bb * a - ab * b)))  # half steps: whole ones jump to and fro across a bend
+        work -= 0.5 * min(1.0, max(-1.0, scale * (aa * b - ab * a)))
+    return Factors(before.start * math.exp(start), before.work * math.exp(work))
 
 
 def read_calibration(path: Path) -> Calibration:
