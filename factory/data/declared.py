@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,9 @@ from factory.data.files import DataFile
 from factory.data.report import RowReport
 from factory.data.rows import peek, read_rows
 from factory.data.splits import declared_split, split_of
+
+LOOKED_AT = 3
+"""First rows of a table that are looked at for a split."""
 
 
 def row_split(row: Mapping[str, Any]) -> str | None:
@@ -26,15 +29,24 @@ def file_split(file: DataFile) -> str | None:
     return declared_split(file.path.name.split(".")[0]) if file.kind != "hub" else None
 
 
-def declared_splits(files: Iterable[DataFile]) -> frozenset[str]:
-    """All splits declared by the names of tables or by their rows. Rows are read only where the first ones declare a split."""
+def declares_split(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """True when one of the first rows of a table declares its split."""
+    return any(row_split(row) for row in rows[:LOOKED_AT])
+
+
+def declared_splits(files: Iterable[DataFile], in_rows: Mapping[DataFile, bool]) -> frozenset[str]:
+    """All splits declared by the names of tables or by their rows. Rows are read only where the first ones declare a split.
+
+    Args:
+        in_rows: whether they do (`declares_split`), of the files whose first rows were read before.
+    """
     found: set[str] = set()
     for file in files:
         if file.kind == "hub":
             found |= _in_rows(file, 0, 0)
         elif by_name := file_split(file):
             found.add(by_name)
-        elif file.kind != "tar" and any(row_split(row) for row in peek(file, 3)):
+        elif file.kind != "tar" and (in_rows[file] if file in in_rows else declares_split(peek(file, LOOKED_AT))):
             stat = file.path.stat()
             found |= _in_rows(file, stat.st_mtime_ns, stat.st_size)
     return frozenset(found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from factory.data.declared import declared_splits
+from factory.data.declared import declared_splits, declares_split
 from factory.data.files import DataFile, FileFormat, list_files
 from factory.data.identifiers import MODES
 from factory.data.images import MAX_PIXELS
@@ -121,7 +122,7 @@ class Finder:
         file = next(iter(list_files([str(path)], formats=self.formats)), None)
         if file is None or file.kind is None or not Path(path).is_file():
             raise DataError(f"{path}: not a table. Known: {self.kinds()}.")
-        found = self._shape_of(file, shape)
+        found = self._named(shape) if shape else self._shape_of(file, peek(file, PEEKED_ROWS))
         if found is None:
             raise DataError(f"{path}: holds no readable row. Run `factory data check` on it to see why.")
         return found
@@ -139,7 +140,8 @@ class Finder:
         if settings.shape:
             one_of("pack.shape", settings.shape, [shape.name for shape in self.shapes])
         files = list_files(paths, online=online, formats=self.formats)
-        tables = [self._table_of(file, settings.shape) for file in files if file.kind]
+        in_rows: dict[DataFile, bool] = {}
+        tables = [self._table_of(file, settings.shape, in_rows) for file in files if file.kind]
         if len(files) == 1 and tables and tables[0].fault:
             raise DataError(tables[0].fault)
         rows = [table for table in tables if table.shape.name not in self.sidecars]
@@ -150,18 +152,24 @@ class Finder:
             shown = ", ".join(file.name for file in files[:5]) or "nothing"
             wanted = f"no table and no {self.others_title}" if self.others_title else "no table"
             raise DataError(f"{', '.join(paths)}: {wanted} (found {shown}). Known tables: {self.kinds()}.")
-        declared = declared_splits([table.file for table in tables]) if settings.respect_splits else frozenset()
+        declared = declared_splits((table.file for table in tables), in_rows) if settings.respect_splits else frozenset()
         return Sources(tuple(rows), tuple(sidecars), tuple(others), declared)
 
-    def _shape_of(self, file: DataFile, forced: str) -> RowShape | None:
-        if forced:
-            return next(shape for shape in self.shapes if shape.name == forced)
-        names = dict.fromkeys(name for row in peek(file, PEEKED_ROWS) for name in row if not name.startswith("_"))
+    def _named(self, shape: str) -> RowShape:
+        return next(one for one in self.shapes if one.name == shape)
+
+    def _shape_of(self, file: DataFile, rows: Sequence[Mapping[str, Any]]) -> RowShape | None:
+        names = dict.fromkeys(name for row in rows for name in row if not name.startswith("_"))
         # A table without a readable row keeps its place: reading it will say what is wrong with it.
         return detect_shape(list(names), str(file.kind), self.shapes, where=file.name) if names else None
 
-    def _table_of(self, file: DataFile, forced: str) -> Table:
+    def _table_of(self, file: DataFile, forced: str, in_rows: dict[DataFile, bool]) -> Table:
+        """The table; `in_rows` remembers whether its first rows declare a split, for a format with a row a file is slow to read twice."""
         try:
-            return Table(file, self._shape_of(file, forced) or UNREADABLE)
+            if forced:
+                return Table(file, self._named(forced))
+            rows = peek(file, PEEKED_ROWS)
+            in_rows[file] = declares_split(rows)
+            return Table(file, self._shape_of(file, rows) or UNREADABLE)
         except DataError as err:
             return Table(file, UNREADABLE, fault=str(err))
