@@ -64,8 +64,8 @@ def main() -> int:
         lines += ["", f"## {path.stem}", "", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0], ""]
         lines += [fault] if fault else markdown(rows)
         failed += bool(fault)
+        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")  # what is done stays when the next takes too long
         sys.stderr.write(f"{path.stem}: {len(rows)} rows, {time.monotonic() - started:.0f} s wall {fault}\n")
-    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 
