@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -243,8 +243,42 @@ def read_manifest(folder: Path) -> Manifest:
     missing = [k for k in ("name", "title", "version", "license", "intended_use", "not_for") if not raw.get(k)]
     if missing:
         raise BrokenPlugin(f"{path}: missing {', '.join(missing)}. Every pack states them: add them.")
+    for key, (wanted, is_one) in _FORMS.items():
+        if key in raw and not is_one(raw[key]):
+            raise BrokenPlugin(f"{path}: {key} must be {wanted}, got {raw[key]!r:.80}. Correct it.")
     lists = {k: tuple(raw[k]) for k in ("provides", "data") if k in raw}
     return Manifest(**{**raw, **lists})
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_mapping(one) for one in value)
+
+
+def _is_mapping_of_mappings(value: Any) -> bool:
+    return _is_mapping(value) and all(_is_mapping(one) for one in value.values())
+
+
+_FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("name", "title", "license", "intended_use", "not_for", "modality"), ("text", _is_text)),
+    "version": ("text; quote it, as in '1.0'", _is_text),
+    "provides": ("a list of names", _is_texts),
+    "data": ("a list of mappings, one for each dataset", _is_mappings),
+    "tasks": ("a mapping of tasks to their settings", _is_mapping_of_mappings),
+    **dict.fromkeys(("defaults", "conformance", "changelog", "trade_off"), ("a mapping", _is_mapping)),
+}
+"""Key of pack.yaml -> (what it must be, whether a value is that)."""
 
 
 def _check_contract(path: Path, wanted: Any) -> None:

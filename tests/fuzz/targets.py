@@ -17,6 +17,8 @@ from pack_targets import PackTarget, pairs_of_safety
 from factory.config.layers import parse_value, read_yaml
 from factory.data.report import RowReport
 from factory.data.rows import read_rows
+from factory.packs.questions import read_questions
+from factory.plugins import read_manifest as read_pack_manifest
 from factory.registry.archive import take
 from factory.registry.models import Registry
 from factory.registry.records import LineageStep, ModelRecord, read_record
@@ -85,6 +87,42 @@ def read_manifest(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     read_record(path)
     Registry(folder).verify()
+
+
+PACK = b"""\
+name: stones
+title: Stones
+version: 1.0.0
+license: Apache-2.0
+intended_use: tests
+not_for: use
+contract: 1
+defaults: {base: embedded-text, eval: {samples: 6}}
+data: [{name: rocks, license: CC0-1.0, source: drawn}]
+"""
+
+
+def read_pack(content: bytes, folder: Path) -> None:
+    """pack.yaml of another's pack."""
+    (folder / "pack.yaml").write_bytes(content)
+    read_pack_manifest(folder)
+
+
+QUESTIONS = b"""\
+group: specimen
+tolerance: 0.01
+document: "{colour} and {grain}: {rock}"
+tasks:
+  rock: {kind: label, ask: "Colour: {colour}. Which rock is it?", answer: rock, labels: [basalt, granite]}
+  mass: {kind: number, ask: "Grain: {grain}. Which mass?", answer: mass, reasoning: why}
+splits: {validation: 0.2, test: 0.1}
+"""
+
+
+def read_questions_of_pack(content: bytes, folder: Path) -> None:
+    """questions.yaml of a pack that is a table."""
+    (folder / "questions.yaml").write_bytes(content)
+    read_questions(folder)
 
 
 def _archive(folder: Path) -> bytes:
@@ -179,6 +217,7 @@ def _own() -> dict[str, Callable[[Path], Target]]:
         "answer": lambda _: Target(read_answer, ANSWERS), "recipe": lambda _: Target(read_recipe, RECIPES),
         "manifest": lambda _: Target(read_manifest, [json.dumps(record().to_json()).encode()]),
         "archive": lambda scratch: Target(read_archive, [_archive(scratch)]), "lessons": lambda _: Target(read_lesson_file, LESSONS),
+        "pack": lambda _: Target(read_pack, [PACK]), "questions": lambda _: Target(read_questions_of_pack, [QUESTIONS]),
         "parquet": lambda _: Target(_table("parquet"), [_parquet()]), "tar": lambda _: Target(_table("tar"), [_shard()]),
     } | {kind: lambda _, kind=kind: Target(_table(kind), TABLES[kind]) for kind in TABLES}  # fmt: skip
 
