@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from factory.domains.music.abc_tokens import Token, tokens
 from factory.domains.music.keys import NO_KEY, Key, names_clef_only, parse_key_field
-from factory.domains.music.meter import FREE, Meter, MeterError, default_unit, parse_length, parse_meter
+from factory.domains.music.meter import FREE, MAX_DIGITS, Meter, MeterError, default_unit, parse_length, parse_meter
 from factory.domains.music.pitch import Pitch, PitchError, note_octave
 from factory.domains.music.score import Bar, Note, Tune
 from factory.errors import DataError
@@ -363,7 +363,8 @@ class _Reader:
             voice.bar_start = voice.onset
 
     def _rest_bars(self, token: Token) -> None:
-        count = int(token.parts["bars"] or 1)
+        written = token.parts["bars"] or "1"
+        count = int(written) if len(written) <= MAX_DIGITS else 0
         length = self.voice.meter.length
         if length is None or not 1 <= count <= MAX_REST_BARS:
             raise self._error(f"{token.text!r} needs a metre and 1 to {MAX_REST_BARS} bars", token)
