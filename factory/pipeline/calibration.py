@@ -86,7 +86,7 @@ def fitted(before: Factors, steps: Iterable[Step]) -> Factors:
     Gauss-Newton with reweighting (Huber, Robust Statistics, section 7.8): times are wrong by factors, and one step that a busy machine
     slowed down pulls no more than one that is wrong by HUBER times the noise.
     """
-    steps = [(max(0.0, work), seconds) for work, seconds in steps if seconds > 0]
+    steps = [(max(0.0, work), seconds) for work, seconds in steps if 0 < seconds < math.inf and work < math.inf]
     start = work = 0.0  # logarithms of the factors, relative to those known before
     for _ in range(ROUNDS):
         aa, ab, bb, a, b = 1.0, 0.0, 1.0, start, work  # second derivatives and gradient, from the last two terms on

@@ -23,6 +23,7 @@ from factory.pipeline.calibration import (
 
 def test_nothing_seen_changes_nothing():
     assert fitted(Factors(2.0, 0.3), []) == Factors(2.0, 0.3)
+    assert fitted(Factors(2.0, 0.3), [(1.0, math.inf), (math.inf, 1.0), (math.nan, math.nan), (1.0, 0.0)]) == Factors(2.0, 0.3)
 
 
 @pytest.mark.parametrize(("work", "seconds"), [(100.0, 56.0), (0.5, 9.0), (30.0, 500.0), (400.0, 14.0)])
