@@ -7,6 +7,7 @@ music (`COMPOSED`) are judged by rules in `composed.py`.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -276,8 +277,7 @@ def _tune_key(ask: Ask) -> list[tuple[str, str]]:
 
 def _meter(ask: Ask) -> list[Fraction]:
     """The length that most bars have; every signature of this length is right."""
-    lengths = [bar.length for bar in ask.tune().bars]
-    counts = {length: lengths.count(length) for length in lengths}
+    counts = Counter(bar.length for bar in ask.tune().bars)
     best = max(counts.values())
     found = [length for length, count in counts.items() if count == best]
     if len(found) != 1:

@@ -92,12 +92,12 @@ def interval(rng: random.Random, abc: str, tune: Tune) -> TuneQuestion | None:
 
 def key(rng: random.Random, abc: str, tune: Tune) -> TuneQuestion | None:
     """The key of a tune whose accidentals are all written out. Asked of tunes that keep one key of seven known modes."""
-    keys = {bar.key for bar in tune.bars}
-    if len(keys) != 1 or not tune.key.tonic or tune.key.extra:
+    keys, heard = {bar.key for bar in tune.bars}, tune.melody()
+    if len(keys) != 1 or not tune.key.tonic or tune.key.extra or not heard:
         return None
     ask = Ask("tune_key", abc)
     [answer] = right_answers(ask)
-    last = tune.melody()[-1]
+    last = heard[-1]
     shown = without_key(tune)
     told = f"The notes fit a signature of {abs(tune.key.fifths)} {'sharps' if tune.key.fifths > 0 else 'flats'}, and the tune ends on {last.spelled}: {answer}."
     text = "In which key is this tune? Its key signature is written out as accidentals. Give the tonic and the mode (major, minor, dorian ...)."
