@@ -121,7 +121,7 @@ def tag_of(value: Any) -> int | None:
         value = value[0] if value else None
     if value is None:
         return None
-    if isinstance(value, bool) or value not in TAGS:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in TAGS:
         raise RowFault("tag", f"is {value!r}; known are {', '.join(f'{k} ({v})' for k, v in TAGS.items())}.")
     return int(value)
 

@@ -88,6 +88,9 @@ def _medxpertqa(row: Mapping[str, Any], settings: MedicineLoad) -> Record:
     stem, _ = listed_options(text_cell(row, "question"))
     images = optional_cell(row, "images")
     meta = {key: row[key] for key in ("medical_task", "body_system", "question_type") if row.get(key)}
+    images = [images] if isinstance(images, str) else images
+    if images and not isinstance(images, list):
+        raise RowFault("images", f"must be a list of file names, got {images!r:.80}.")
     named = [f"images/{name}" if isinstance(name, str) and "/" not in name else name for name in images] if images else None
     return Record(SAMPLES, text=stem, options=options, answer=resolve_answer(text_cell(row, "label"), options), images=named,
                   image_field="images", meta=meta)  # fmt: skip
