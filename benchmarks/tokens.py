@@ -1,6 +1,7 @@
 """Generated tokens until a held-out accuracy is reached: our default preset beside TRL's GRPOTrainer with its defaults.
 
     python benchmarks/tokens.py [--quick] [--json FILE] [--seed N]
+    python benchmarks/tokens.py --changes '{"updates_per_rollout": 2}' [--seed N]    # our side alone, with other settings
 
 The words of `toy_task.py`: the same SFT model, the same questions a step (16 x 8 rollouts), temperature, length limit, learning rate,
 warm-up and reward on both sides. After every step both models answer the same 400 held-out words greedily; the threshold is reached when
@@ -9,7 +10,9 @@ the mean of the last three looks is 12 points above the start. A side that spend
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 import random
 import statistics
 import sys
@@ -150,5 +153,20 @@ def rows(quick: bool, seed: int) -> list[Row]:
     return [compared(what, against, "ratio <= 0.6", tokens["ours"], tokens["theirs"], "tokens", note)]
 
 
+def tried(arguments: list[str]) -> str:
+    """One line of our side with other settings of its RL stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--changes", type=json.loads, required=True, metavar="JSON", help="settings of the stage, as in a recipe")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        found = alone("tokens:ours", {"folder": folder, "seed": given.seed, "budget": BUDGET, "changes": given.changes})
+    reached = "" if found["reached"] else " (not reached)"
+    return f"{json.dumps(given.changes)}, seed {given.seed}: {found['tokens']} tokens{reached}, accuracy {found['curve'][0]:.3f} -> {found['curve'][-1]:.3f}"
+
+
 if __name__ == "__main__":
-    main(rows, __doc__)
+    if "--changes" in sys.argv:
+        sys.stdout.write(tried(sys.argv[1:]) + "\n")
+    else:
+        main(rows, __doc__)

@@ -276,7 +276,9 @@ _FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "provides": ("a list of names", _is_texts),
     "data": ("a list of mappings, one for each dataset", _is_mappings),
     "tasks": ("a mapping of tasks to their settings", _is_mapping_of_mappings),
-    **dict.fromkeys(("defaults", "conformance", "changelog", "trade_off"), ("a mapping", _is_mapping)),
+    **dict.fromkeys(
+        ("defaults", "conformance", "changelog", "trade_off"), ("a mapping; quote keys that are numbers", _is_mapping)
+    ),
 }
 """Key of pack.yaml -> (what it must be, whether a value is that)."""
 

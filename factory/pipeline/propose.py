@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from factory.config.compose import EMBEDDED, compose
-from factory.config.layers import leading_folder, recipe_names
+from factory.config.layers import leading_folder, read_yaml, recipe_names
 from factory.contracts import DataRequest
 from factory.errors import FactoryError
 from factory.launch.devices import available_memory, num_gpus
 from factory.pipeline.overlap import held_sorts
 from factory.pipeline.sharding import smallest_gpu
 from factory.plugins import load_pack, manifest_of, pack_entries
-from factory.quick_yaml import read_yaml
 from factory.registry.base_models import BaseModel, base_models, find_base
 
 ROWS = 200
@@ -187,12 +186,11 @@ def is_untaught(domain: str, choice: Choice, dropped: Sequence[str]) -> bool:
 
 
 def recipes_with_base(domain: str) -> dict[str, str]:
-    """Recipe of the pack -> its base, of those that are made for a real one."""
+    """Recipe of the pack -> its base, of those that are made for a real one. Raises ConfigError for a recipe that cannot be read."""
     folder = leading_folder(domain)
     found = {}
     for name in recipe_names(folder):
-        raw = read_yaml((folder / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-        base = raw.get("base")
+        base = read_yaml(folder / "recipes" / f"{name}.yaml", "recipe").values.get("base")
         if isinstance(base, str) and base and not base.startswith("embedded"):
             found[name] = base
     return found
