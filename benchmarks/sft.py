@@ -1,6 +1,6 @@
-"""SFT and CPT with ragged texts: real tokens per CPU second of the training loop, against TRL's SFTTrainer with packing.
+"""SFT and CPT with ragged texts: real tokens per CPU second of the training loop, against TRL's SFTTrainer with packing and LLaMA-Factory.
 
-    python benchmarks/sft.py [--quick] [--json FILE] [--seed N]
+    [LLAMAFACTORY_PYTHON=ITS_VENV/bin/python] python benchmarks/sft.py [--quick] [--json FILE] [--seed N]
 
 Same weights, tokens, optimiser settings and number of tokens per step on both sides; TRL gets the tokens ready-made, ours
 encodes them in the first (warm-up) epoch. One epoch is one measurement: two warm up, five count. First it is proved that
@@ -10,14 +10,19 @@ encodes them in the first (warm-up) epoch. One epoch is one measurement: two war
 
 TRL also reports entropy and accuracy of the tokens, which we do not compute. It is run as shipped (`packed`, all rows of a step
 in one), with one packed row per forward, which suits a CPU better, and unpacked; the ratio is to each of them.
+
+LLaMA-Factory (left out without its variable) makes its tokens itself from the same texts and the same chat template: rows of the
+same length, all rows of a step in one forward. Its `pt` lets a document see the one before it in its row, its `neat_packing` does
+not. So its loss is only near ours, and is held to NEAR_LOSS.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,8 @@ LENGTH = 1024
 MODES = ("packed", "packed, a row at a time", "padded")
 SAME_LOSS = 1e-4
 """Largest difference of a document's loss (nats per token), and of the epochs' means."""
+NEAR_LOSS = 0.1
+"""The same of the last epoch's mean (nats per token), where the other side makes its own tokens and order."""
 
 
 def ours(base: str, kind: str, count: int, batch: int, epochs: int, lr: float, seed: int) -> dict[str, Any]:
@@ -111,6 +118,64 @@ def trl_trainer(base: str, rows: Sequence[Any], mode: str, steps: int, folder: s
     return SFTTrainer(model=loaded.model, args=args, train_dataset=data, processing_class=loaded.codec.tokenizer)
 
 
+def llamafactory(
+    base: str, kind: str, texts: list[dict[str, str]], steps: int, epochs: int, lr: float, seed: int
+) -> dict[str, Any]:
+    """The same of LLaMA-Factory, in its own environment: CPU seconds, tokens and mean loss of each epoch; its version."""
+    import json
+    from importlib.metadata import version
+
+    from llamafactory.train.tuner import run_exp
+    from transformers import TrainerCallback
+
+    marks: list[float] = []
+    losses: list[float] = []
+    tokens: list[int] = []
+
+    class Meter(TrainerCallback):
+        def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
+            tokens.append(sum(sum(row["attention_mask"]) for row in train_dataloader.dataset))
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.process_time())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+            if "loss" in logs:
+                losses.append(float(logs["loss"]))
+
+    columns = {"cpt": {"prompt": "text"}, "sft": {"prompt": "instruction", "response": "output"}}[kind]
+    with tempfile.TemporaryDirectory() as folder, peak_above_base() as memory:
+        (Path(folder) / "texts.json").write_text(json.dumps(texts))
+        (Path(folder) / "dataset_info.json").write_text(json.dumps({"texts": {"file_name": "texts.json", "columns": columns}}))
+        run_exp(
+            {
+                "stage": {"cpt": "pt", "sft": "sft"}[kind], "do_train": True, "model_name_or_path": base, "dataset_dir": folder,
+                "dataset": "texts", "finetuning_type": "full", "cutoff_len": LENGTH, "packing": True, "neat_packing": kind == "sft",
+                "output_dir": f"{folder}/out", "per_device_train_batch_size": rows_per_step(texts, base, steps), "num_train_epochs": epochs,
+                "learning_rate": lr, "lr_scheduler_type": "constant", "weight_decay": 0.0, "adam_beta2": 0.98, "max_grad_norm": 1.0,
+                "logging_steps": 1, "save_strategy": "no", "report_to": "none", "bf16": False, "fp16": False, "use_cpu": True,
+                "disable_gradient_checkpointing": True, "overwrite_cache": True, "preprocessing_num_workers": 1, "disable_tqdm": True,
+                "dataloader_num_workers": 0, "dataloader_pin_memory": False, "seed": seed,
+            },
+            callbacks=[Meter()],
+        )  # fmt: skip
+    per_epoch = len(marks) // epochs
+    steps_seen = [(tokens[0] / per_epoch, loss * tokens[0] / per_epoch) for loss in losses]
+    return {
+        "epochs": by_epoch(marks, steps_seen, per_epoch), "peak": memory.above_base_bytes, "tokens": tokens[0],
+        "version": version("llamafactory"),
+    }  # fmt: skip
+
+
+def rows_per_step(texts: list[dict[str, str]], base: str, steps: int) -> int:
+    """Packed rows that make about as many tokens a step as the other sides have."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    total = sum(len(tokenizer(" ".join(text.values())).input_ids) for text in texts)
+    return -(-total // (LENGTH * steps))
+
+
 def by_epoch(marks: Sequence[float], steps: Sequence[tuple[float, float]], per_epoch: int) -> list[dict[str, float]]:
     """CPU seconds, tokens and mean loss of each epoch but the first, whose begin was not seen."""
     found = []
@@ -187,7 +252,17 @@ def prepared(base: str, kind: str, count: int, seed: int, *, vocabulary: int, hi
     if not Path(base).is_dir():
         make_base(Path(base), vocabulary=vocabulary, hidden=hidden, layers=layers, seed=seed)
     codec = load(base, precision="fp32").codec
-    return {"rows": [(row.ids, row.loss_mask) for row in encoded(codec, kind, count, seed)]}
+    return {"rows": [(row.ids, row.loss_mask) for row in encoded(codec, kind, count, seed)], "texts": written(kind, count, seed)}
+
+
+def written(kind: str, count: int, seed: int) -> list[dict[str, str]]:
+    """The texts of the rows, for a side that makes its own tokens."""
+    import toy_texts
+
+    if kind == "cpt":
+        return [{"text": document.text} for document in toy_texts.documents(count, seed)]
+    lessons = toy_texts.lessons(count, seed)
+    return [{"instruction": lesson.sample.messages[-1].content, "output": lesson.response} for lesson in lessons]
 
 
 def proof(base: str, kind: str, rows: list[tuple[list[int], list[int]]], count: int, seed: int) -> dict[str, float]:
@@ -202,7 +277,7 @@ def proof(base: str, kind: str, rows: list[tuple[list[int], list[int]]], count: 
 
 def rows(quick: bool, seed: int) -> list[Row]:
     """CPT and SFT at a small and a large vocabulary, against each mode of TRL."""
-    count, batch, repeats = (8, 8, 1) if quick else (48, 16, REPEATS)
+    count, batch, repeats = (16, 8, 1) if quick else (48, 16, REPEATS)
     shape = {"hidden": 64, "layers": 1} if quick else {"hidden": 256, "layers": 4}
     found: list[Row] = []
     for vocabulary in (1024,) if quick else (1024, 32768):
@@ -211,37 +286,53 @@ def rows(quick: bool, seed: int) -> list[Row]:
                 base = str(Path(folder) / "base")
                 common = {"base": base, "kind": kind, "count": count, "seed": seed}
                 tokens = alone("sft:prepared", {**common, "vocabulary": vocabulary, **shape})
-                found += side_by_side(common, tokens["rows"], batch, repeats, vocabulary, MODES[1:2] if quick else MODES)
+                found += side_by_side(common, tokens, batch, repeats, vocabulary, MODES[1:2] if quick else MODES)
     return found
 
 
 def side_by_side(
-    common: dict[str, Any], tokens: list[Any], batch: int, repeats: int, vocabulary: int, modes: Sequence[str]
+    common: dict[str, Any], prepared: dict[str, Any], batch: int, repeats: int, vocabulary: int, modes: Sequence[str]
 ) -> list[Row]:
     """Prove, then time one kind of training."""
+    tokens = prepared["rows"]
     shown = alone("sft:proof", {**common, "rows": tokens})
     if max(shown.values()) > SAME_LOSS:
         raise SystemExit(f"a document's loss changes when it is packed: {shown}; nothing is compared")
-    num_tokens = sum(len(ids) for ids, _ in tokens)
     # One epoch more: the begin of the first is not seen.
     epochs = 1 + (WARM_UPS - 1 if repeats > 1 else 0) + repeats
     steps = common["count"] // batch
     own = alone("sft:ours", {**common, "batch": batch, "epochs": epochs, "lr": 1e-4})
-    found = []
-    for mode in modes:
-        settings = {key: common[key] for key in ("base", "seed")}
-        other = alone("sft:theirs", {**settings, "rows": tokens, "mode": mode, "steps": steps, "epochs": epochs, "lr": 1e-4})
-        rates = [[num_tokens / epoch["cpu_s"] for epoch in side["epochs"][-repeats:]] for side in (own, other)]
-        found.append(
-            compared(
-                f"{common['kind']}, vocabulary {vocabulary}", f"TRL {versions()['trl']} SFTTrainer, {mode}", "ratio >= 1.2",
-                *rates, "tokens/CPU-s",
-                f"{num_tokens} tokens an epoch; a document's loss packed and alone differs by at most {shown['ours']:.1e} (ours), "
-                f"{shown['theirs']:.1e} (TRL); last epoch's mean loss {own['epochs'][-1]['loss']:.4f} and {other['epochs'][-1]['loss']:.4f}; "
-                f"peak above base {own['peak'] / 2**20:.0f} and {other['peak'] / 2**20:.0f} MiB",
-            )
-        )  # fmt: skip
-    return found
+    settings = {"base": common["base"], "seed": common["seed"], "steps": steps, "epochs": epochs, "lr": 1e-4}
+    sides = {
+        f"TRL {versions()['trl']} SFTTrainer, {mode}": alone("sft:theirs", {**settings, "rows": tokens, "mode": mode})
+        for mode in modes
+    }
+    python = os.environ.get("LLAMAFACTORY_PYTHON")
+    if python:
+        given = {**settings, "kind": common["kind"], "texts": prepared["texts"]}
+        other = alone("sft:llamafactory", given, python=python, DISABLE_VERSION_CHECK="1")
+        gap = abs(other["epochs"][-1]["loss"] - own["epochs"][-1]["loss"])
+        if gap > NEAR_LOSS:
+            raise SystemExit(f"LLaMA-Factory's last epoch has a loss {gap:.3f} nats from ours: nothing is compared")
+        sides[f"LLaMA-Factory {other['version']}"] = other
+    own["tokens"] = sum(len(ids) for ids, _ in tokens)
+    return [_row(f"{common['kind']}, vocabulary {vocabulary}", name, own, other, repeats, shown) for name, other in sides.items()]
+
+
+def _row(what: str, name: str, own: Any, other: Any, repeats: int, shown: Mapping[str, float]) -> Row:
+    """The rates of the counted epochs. A side that makes its own tokens says how many."""
+    other.setdefault("tokens", own["tokens"])
+    rates = [[side["tokens"] / epoch["cpu_s"] for epoch in side["epochs"][-repeats:]] for side in (own, other)]
+    proved = (
+        f"a document's loss packed and alone differs by at most {shown['ours']:.1e} (ours), {shown['theirs']:.1e} (TRL)"
+        if name.startswith("TRL")
+        else f"{other['tokens']} tokens of its own making"
+    )
+    return compared(
+        what, name, "ratio >= 1.2", *rates, "tokens/CPU-s",
+        f"{own['tokens']} tokens an epoch; {proved}; last epoch's mean loss {own['epochs'][-1]['loss']:.4f} and "
+        f"{other['epochs'][-1]['loss']:.4f}; peak above base {own['peak'] / 2**20:.0f} and {other['peak'] / 2**20:.0f} MiB",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

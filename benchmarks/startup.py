@@ -7,12 +7,13 @@ of whole commands. Peers are those that are installed: `trl` beside this interpr
 has a command that plans without loading a model, so `factory plan` is held against its limit and against their help.
 
 First training step: CPU seconds of all processes of `factory build --domain safety` until the first step stands in metrics.jsonl,
-against `trl sft` with one step on a model of the same shape and a JSON-lines file. Ours makes its base, its data and a first
-evaluation before that step; trl finds model and data ready and evaluates nothing.
+against one step of each peer on a model of the same shape and a JSON-lines file. Ours makes its base, its data and a first
+evaluation before that step; the peers find model and data ready and evaluate nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -28,9 +29,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from table import Row, child_cpu_seconds, compared, environment, limited, main  # noqa: E402
 
 HELP_S, PLAN_S = 0.3, 1.0
-RUNS = 15
+RUNS, STEP_RUNS = 15, 3
 FACTORY = [sys.executable, "-c", "from factory.cli.app import main; main()"]
-HELP = {"trl": ["--help"], "swift": ["--help"], "llamafactory-cli": ["help"], "oumi": ["--help"]}
+HELP = {"trl": ["--help"], "swift": ["sft", "--help"], "llamafactory-cli": ["help"], "oumi": ["--help"]}
+STEP_ROWS, STEP_LENGTH = "8", "512"
+"""Rows of the first step, and the tokens that a row may have."""
 
 
 def peers() -> dict[str, str]:
@@ -88,15 +91,51 @@ def ours_to_the_first_step(folder: Path, seed: int) -> float:
     return first_step(command, is_there, FACTORY_HOME=str(home))
 
 
-def trl_to_the_first_step(trl: str, base: Path, folder: Path, seed: int) -> float:
-    """`trl sft` on a local model of the embedded size and a JSON-lines file of texts."""
-    out = folder / f"trl-{time.monotonic_ns()}"
-    command = [
-        trl, "sft", "--model_name_or_path", str(base), "--dataset_name", str(folder / "data"), "--output_dir", str(out),
-        "--per_device_train_batch_size", "8", "--max_steps", "1", "--logging_steps", "1", "--save_strategy", "no", "--report_to",
-        "none", "--use_cpu", "--bf16", "False", "--gradient_checkpointing", "False", "--eos_token", "<|im_end|>", "--seed", str(seed),
-    ]  # fmt: skip
-    return child_cpu_seconds(command)[0]
+def one_step_of(name: str, program: str, base: str, data: Path, out: str, seed: str) -> list[str]:
+    """The command of a peer that trains a local model for one step on the texts of `data`, and keeps nothing more than it must."""
+    common = ["--output_dir", out, "--per_device_train_batch_size", STEP_ROWS, "--max_steps", "1", "--logging_steps", "1",
+              "--save_strategy", "no", "--report_to", "none", "--seed", seed]  # fmt: skip
+    if name == "trl":
+        return [program, "sft", "--model_name_or_path", base, "--dataset_name", str(data / "texts"), *common, "--use_cpu", "--bf16", "False",
+                "--gradient_checkpointing", "False", "--eos_token", "<|im_end|>", "--max_length", STEP_LENGTH]  # fmt: skip
+    if name == "llamafactory-cli":
+        return [program, "train", "--stage", "pt", "--do_train", "--model_name_or_path", base, "--dataset_dir", str(data), "--dataset",
+                "texts", "--finetuning_type", "full", *common, "--use_cpu", "--bf16", "false", "--cutoff_len", STEP_LENGTH, "--template",
+                "empty", "--disable_gradient_checkpointing", "true"]  # fmt: skip
+    if name == "swift":
+        return [program, "pt", "--model", base, "--model_type", "qwen3", "--template", "dummy", "--dataset", str(data / "messages.jsonl"),
+                "--tuner_type", "full", "--torch_dtype", "float32", *common, "--use_cpu", "true", "--max_length", STEP_LENGTH,
+                "--gradient_checkpointing", "false", "--eval_strategy", "no"]  # fmt: skip
+    settings = {
+        "model": {"model_name": base, "torch_dtype_str": "float32", "model_max_length": int(STEP_LENGTH)},
+        "data": {"train": {"datasets": [{"dataset_name": "text_sft_jsonl", "dataset_path": str(data / "asked.jsonl")}]}},
+        "training": {
+            "trainer_type": "TRL_SFT", "output_dir": out, "per_device_train_batch_size": int(STEP_ROWS), "max_steps": 1, "logging_steps": 1,
+            "save_steps": 0, "save_final_model": False, "enable_gradient_checkpointing": False, "seed": int(seed),
+        },
+    }  # fmt: skip
+    Path(f"{out}.yaml").write_text(json.dumps(settings))
+    return [program, "train", "-c", f"{out}.yaml"]
+
+
+def write_texts(folder: Path, seed: int) -> None:
+    """The same 64 texts in the form that each peer reads. trl reads every file of a folder, so its own lies apart."""
+    from toy_texts import documents
+
+    texts = [document.text for document in documents(64, seed)]
+    rows = {
+        "texts/train.jsonl": [{"text": text} for text in texts],
+        "messages.jsonl": [{"messages": [{"role": "assistant", "content": text}]} for text in texts],
+        "asked.jsonl": [
+            {"messages": [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": text}]} for text in texts
+        ],
+    }
+    (folder / "texts").mkdir(parents=True)
+    for name, found in rows.items():
+        (folder / name).write_text("\n".join(json.dumps(row) for row in found))
+    (folder / "dataset_info.json").write_text(
+        json.dumps({"texts": {"file_name": "texts/train.jsonl", "columns": {"prompt": "text"}}})
+    )
 
 
 def rows(quick: bool, seed: int) -> list[Row]:
@@ -127,25 +166,27 @@ def rows(quick: bool, seed: int) -> list[Row]:
 
 
 def first_steps(folder: Path, seed: int) -> list[Row]:
-    """The first training step of ours and of trl."""
-    trl = peers().get("trl")
-    if trl is None:
+    """The first training step of ours and of each peer."""
+    found = peers()
+    if not found:
         return []
-    import json
-
-    from toy_texts import documents, make_base
+    from toy_texts import make_base
 
     base = make_base(folder / "base", vocabulary=768, hidden=128, layers=3, seed=seed)
-    (folder / "data").mkdir()
-    lines = [json.dumps({"text": document.text}) for document in documents(64, seed)]
-    (folder / "data" / "train.jsonl").write_text("\n".join(lines))
-    own = [ours_to_the_first_step(folder, seed) for _ in range(3)]
-    other = [trl_to_the_first_step(trl, base, folder, seed) for _ in range(3)]
-    return [
-        compared(
-            "first training step", "trl sft", "ratio < 1", own, other, "CPU s", "ours with its base, data and first evaluation"
+    write_texts(folder / "data", seed)
+    own = [ours_to_the_first_step(folder, seed) for _ in range(STEP_RUNS)]
+    rows = []
+    for name, program in found.items():
+        other = []
+        for number in range(STEP_RUNS):
+            command = one_step_of(name, program, str(base), folder / "data", str(folder / f"{name}-{number}"), str(seed))
+            other.append(child_cpu_seconds(command, DISABLE_VERSION_CHECK="1")[0])
+        rows.append(
+            compared(
+                "first training step", name, "ratio < 1", own, other, "CPU s", "ours with its base, data and first evaluation"
+            )
         )
-    ]
+    return rows
 
 
 if __name__ == "__main__":

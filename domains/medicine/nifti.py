@@ -21,6 +21,8 @@ PLANES = ("sagittal", "coronal", "axial")
 """Planes across the axes right, anterior and superior, in the order of RAS."""
 MAX_VOXELS = 2**29
 """Most voxels of one volume, also once they have equal sides: 1024 x 1024 x 512."""
+FLATTEST = 1e-3
+"""Smallest volume spanned by the directions of the axes, 1 when they are at right angles: below it they lie in a plane but for noise."""
 PERCENTILES = (1.0, 99.0)
 """Grey values that become black and white."""
 
@@ -53,12 +55,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from err
     header = image.header
     is_set = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
-    if (
-        not is_set
-        or image.affine is None
-        or not np.isfinite(image.affine).all()
-        or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9
-    ):
+    if not is_set or image.affine is None or not _spans_space(image.affine):
         raise RowFault(
             "affine", "has no affine (qform and sform codes are 0, or the matrix is singular), so left and right cannot be told. "
             "Export it again from the scanner's DICOM, for example with dcm2niix."
@@ -77,6 +74,15 @@ def read_header(path: Path) -> dict[str, Any]:
         "shape": list(shape), "spacing_mm": [round(float(size), 4) for size in header.get_zooms()[:3]],
         "orientation": "".join(axes),
     }  # fmt: skip
+
+
+def _spans_space(affine: np.ndarray) -> bool:
+    """Whether the axes of the image have lengths and point in three directions, as far as resampling needs it."""
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.isfinite(affine).all() or not np.isfinite(lengths).all() or lengths.min() < 1e-6:
+        return False
+    return bool(abs(np.linalg.det(axes / lengths)) > FLATTEST)
 
 
 def volume(path: Path) -> tuple[np.ndarray, np.ndarray]:

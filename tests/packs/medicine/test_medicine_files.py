@@ -290,6 +290,16 @@ def test_a_nifti_without_affine_is_refused(write_nifti):
     assert documented(said) and "left and right cannot be told" in said and "dcm2niix" in said
 
 
+def test_a_nifti_whose_axes_lie_in_a_plane_is_refused(write_nifti):
+    from factory.domains.medicine import nifti
+
+    axes = np.diag([1.0, 1.0, 1.0, 1.0])
+    axes[:3, 2] = [0.7, 0.7, 1e-4]
+    assert "affine" in fault(write_nifti("p.nii", halves(), axes))
+    axes[2, 2] = 0.2  # a tilted stack is not flat
+    assert nifti.read_header(write_nifti("tilted.nii", halves(), axes))["shape"]
+
+
 def test_a_truncated_nifti_is_named(write_nifti):
     path = write_nifti("t.nii", halves(), np.eye(4))
     path.write_bytes(path.read_bytes()[:600])
