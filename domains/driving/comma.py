@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def load_array(path: Path, shape: tuple[int | None, ...]) -> NDArray[Any]:
         raise RowFault("file", f"{what} is larger than {MAX_ARRAY_BYTES} bytes; is it an array of one minute?")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # a map: a damaged shape is found before memory is taken for it
-    except (ValueError, OSError, EOFError, OverflowError, TypeError, TokenError) as err:
+    except Exception as err:  # numpy reads the header as Python literals, each step with errors of its own
         raise RowFault("file", f"{what} is no numpy array: {err}. Copy the segment again.") from err
     if not isinstance(array, np.ndarray):
         raise RowFault("file", f"{what} is an archive of arrays, want one array. Copy the segment again.")

@@ -1,4 +1,4 @@
-"""NIfTI volumes as one picture of the three middle planes, turned to RAS by their affine through MONAI.
+"""NIfTI volumes as one picture of the three middle planes, turned to RAS by their affine through MONAI, with square pixels.
 
 Without an affine left and right cannot be told, so such a file is refused. nibabel is in the extra `medicine`; MONAI brings torch.
 """
@@ -20,9 +20,11 @@ from factory.errors import PluginError
 PLANES = ("sagittal", "coronal", "axial")
 """Planes across the axes right, anterior and superior, in the order of RAS."""
 MAX_VOXELS = 2**29
-"""Most voxels of one volume, also once they have equal sides: 1024 x 1024 x 512."""
+"""Most voxels of one volume: 1024 x 1024 x 512."""
 FLATTEST = 1e-3
 """Smallest volume spanned by the directions of the axes, 1 when they are at right angles: below it they lie in a plane but for noise."""
+MOST_COUNTED = 2**24
+"""Voxels from which the grey values are taken; of more, every second or third along each axis."""
 PERCENTILES = (1.0, 99.0)
 """Grey values that become black and white."""
 
@@ -86,11 +88,11 @@ def _spans_space(affine: np.ndarray) -> bool:
 
 
 def volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels [R, A, S] float32 and their affine [4, 4], turned to RAS and to equal spacing by MONAI; the first of several volumes.
+    """Voxels [R, A, S] float32, turned to RAS by MONAI, and the sides of a voxel [3] in mm; the first of several volumes.
 
     Raises RowFault when the voxels cannot be read.
     """
-    from monai.transforms import Orientation, Spacing
+    from monai.transforms import Orientation
 
     read_header(path)
     image = _nibabel().load(path)
@@ -106,25 +108,42 @@ def volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     from monai.data import MetaTensor
 
     turned = Orientation(axcodes="RAS", labels=None)(MetaTensor(voxels[None], affine=image.affine))
-    zooms = np.linalg.norm(np.asarray(turned.affine)[:3, :3], axis=0)
-    if zooms.max() > 1.01 * zooms.min():
-        if math.prod(turned.shape[1:]) * float(np.prod(zooms / zooms.min())) > MAX_VOXELS:
-            raise RowFault(
-                "spacing", f"is {zooms.tolist()} mm; voxels of equal sides would be more than {MAX_VOXELS}. Resample it."
-            )
-        turned = Spacing(pixdim=(float(zooms.min()),) * 3, mode="bilinear")(turned)
-    return np.asarray(turned)[0], np.asarray(turned.affine)
+    return np.asarray(turned)[0], np.linalg.norm(np.asarray(turned.affine)[:3, :3], axis=0)
 
 
 def picture(path: Path, *, plane: str = "", longest: int) -> Media:
     """The middle slice of one plane, or of all three side by side. Shown as radiologists do: the patient's left on the right."""
-    voxels, _ = volume(path)
-    low, high = np.percentile(voxels, PERCENTILES)
-    grey = np.clip((voxels - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(voxels)
-    slices = [(grey.take(grey.shape[axis] // 2, axis=axis).T[::-1] * 255 + 0.5).astype(np.uint8) for axis in range(3)]
-    slices = [one[:, ::-1] if name != "sagittal" else one for name, one in zip(PLANES, slices, strict=True)]
+    voxels, sides = volume(path)
+    stride = math.ceil((voxels.size / MOST_COUNTED) ** (1 / 3))
+    low, high = np.percentile(voxels[::stride, ::stride, ::stride], PERCENTILES)
+    slices = []
+    for axis, name in enumerate(PLANES):
+        middle = voxels.take(voxels.shape[axis] // 2, axis=axis).T[::-1]
+        grey = np.clip((middle - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(middle)
+        shown = (grey * 255 + 0.5).astype(np.uint8)
+        slices.append(shown[:, ::-1] if name != "sagittal" else shown)
+    slices = in_proportion(slices, sides, longest)
     if plane:
         return Media(data=to_png(slices[PLANES.index(plane)], longest))
     height = max(one.shape[0] for one in slices)
     padded = [np.pad(one, ((0, height - one.shape[0]), (0, 0))) for one in slices]
     return Media(data=to_png(np.concatenate(padded, axis=1), longest))
+
+
+def in_proportion(slices: list[np.ndarray], sides: np.ndarray, longest: int) -> list[np.ndarray]:
+    """The three slices [H, W] with square pixels as large as the shortest side of a voxel, or larger so that none has a side over `longest` px.
+
+    Only the slices are resampled: a whole volume of thin and long voxels would become many times as large.
+    """
+    if sides.max() <= 1.01 * sides.min():
+        return slices
+    from PIL import Image
+
+    scale = sides / sides.min()
+    across = [(1, 2), (0, 2), (0, 1)]  # the axes of a slice's width and height
+    wanted = [(one.shape[1] * scale[x], one.shape[0] * scale[y]) for one, (x, y) in zip(slices, across, strict=True)]
+    fit = min(1.0, longest / max(max(size) for size in wanted))
+    return [
+        np.asarray(Image.fromarray(one).resize((max(1, round(w * fit)), max(1, round(h * fit))), Image.Resampling.BILINEAR))
+        for one, (w, h) in zip(slices, wanted, strict=True)
+    ]

@@ -281,8 +281,17 @@ def test_unequal_spacing_is_evened_out(write_nifti):
     from factory.domains.medicine import nifti
 
     path = write_nifti("v.nii", halves(), np.diag([1.0, 1.0, 3.0, 1.0]))
-    voxels, affine = nifti.volume(path)
-    assert voxels.shape[2] >= 15 and np.allclose(np.linalg.norm(affine[:3, :3], axis=0), 1.0)
+    right, front, up = halves().shape
+    assert shown(nifti.picture(path, plane="coronal", longest=512)).shape[:2] == (3 * up, right)
+    assert shown(nifti.picture(path, plane="axial", longest=512)).shape[:2] == (front, right)
+    assert max(shown(nifti.picture(path, longest=16)).shape[:2]) == 16
+
+
+def test_long_thin_voxels_take_no_more_memory_than_the_picture(write_nifti):
+    from factory.domains.medicine import nifti
+
+    path = write_nifti("v.nii", halves(), np.diag([1e-3, 1e3, 1.0, 1.0]))
+    assert max(shown(nifti.picture(path, longest=64)).shape[:2]) <= 64
 
 
 def test_a_nifti_without_affine_is_refused(write_nifti):
