@@ -67,7 +67,9 @@ def _read(path: Path, **how: Any) -> Any:
         _refuse_bomb(path)
         with Bounded(path) as handle:
             dataset = pydicom.dcmread(handle, force=False, **how)
-            iterated = [element.tag for element in dataset]  # reads every deferred element, so damage shows here
+            iterated = [
+                element.tag for element in dataset.iterall()
+            ]  # reads every deferred element, nested ones too: damage shows here
     except RowFault:
         raise
     except pydicom.errors.InvalidDicomError as err:

@@ -57,8 +57,9 @@ def check_image(
         raise RowFault(field, f"{name} is a decompression bomb: {err}. Leave it out, or tile it.") from err
     except UnidentifiedImageError as err:
         raise RowFault(field, f"{name} is not a picture in {', '.join(FORMATS)}; it begins with {encoded[:8]!r}.") from err
-    except (OSError, SyntaxError, ValueError, EOFError) as err:
-        # Pillow raises all four for damaged content, depending on the format.
+    except (
+        Exception
+    ) as err:  # OSError, SyntaxError, ValueError, EOFError, TypeError: Pillow's formats each raise their own for damage
         raise RowFault(field, f"{name} cannot be decoded ({err}); it is truncated or damaged. Copy it again.") from err
     return width, height
 

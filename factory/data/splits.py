@@ -88,11 +88,14 @@ def check_split(split: str) -> str:
 
 
 def pixel_hash(media: Media) -> str:
-    """Hash of size and RGB pixels: equal for one picture saved twice without loss, in any file format."""
+    """Hash of size and RGB pixels: equal for one picture saved twice without loss, in any file format. Raises DataError when it is no image."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(media.read())) as picture:
-        rgb = picture.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(media.read())) as picture:
+            rgb = picture.convert("RGB")
+    except Exception as err:  # Pillow's formats each raise their own for damage
+        raise DataError(f"{media.path or 'an image'}: is not a readable image: {err}. Mend or drop the row.") from err
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
 
 

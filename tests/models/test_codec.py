@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from factory.contracts import IMAGE, Message
+from factory.contracts import IMAGE, Media, Message
 from factory.errors import DataError
 from factory.stages.models.codec import Codec, Encoded
 from factory.stages.models.load import load
@@ -177,3 +178,14 @@ def test_pixels_are_the_standardised_image_in_patch_order(folder, request):
     )
     for frame in range(processor.temporal_patch_size):
         assert_close(got[:, frame], torch.from_numpy(wanted), atol=1e-5, rtol=1e-5)
+
+
+def test_a_damaged_image_is_named_whatever_its_decoder_raises():
+    from factory.data.splits import pixel_hash
+    from factory.stages.models.images import open_image
+
+    # Offsets of a TIFF that are fractions: Pillow raises a TypeError of its own code.
+    damaged = Media(data=(Path(__file__).parents[1] / "fuzz" / "found" / "pathology_tiff-20261122-9909").read_bytes())
+    for read in (open_image, pixel_hash):
+        with pytest.raises(DataError, match="is not a readable image"):
+            read(damaged)
