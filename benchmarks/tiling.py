@@ -107,7 +107,7 @@ def tiatoolbox(slide: str, corners: Sequence[Sequence[int]], repeats: int) -> di
 
     def each() -> Any:
         opened = WSIReader.open(slide)
-        centres = np.asarray(corners) + PX // 2
+        centres = np.asarray(corners) + (PX - 1) // 2
         patches = get_patch_extractor(
             "point", input_img=opened, locations_list=centres, patch_size=PX, resolution=0, units="level"
         )

@@ -223,7 +223,7 @@ def _tomg_custom(row: Mapping[str, Any], settings: LoadOptions) -> Record:
             try:
                 found["groups"][group_named(name).name] = number
             except KeyError as err:
-                raise RowFault(str(column), "is neither an element, a kind of bond nor a known group.") from err
+                raise RowFault(str(column) or "column", "is neither an element, a kind of bond nor a known group.") from err
     reference = {key: value for key, value in found.items() if value}
     if not reference:
         raise RowFault("Instruction", "no column asks for atoms, bonds or groups.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,13 @@ def overview(path: Path, *, longest: int) -> Media:
     return Media(data=to_png(np.asarray(image), longest))
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The open slide. Raises RowFault when it, its header or its pixels cannot be read."""
     import openslide
 
     try:
-        return openslide.OpenSlide(path)
-    except (openslide.OpenSlideError, OSError) as err:
-        raise RowFault("file", f"OpenSlide cannot open it: {err}. It is truncated or in an unknown format.") from err
+        with openslide.OpenSlide(path) as slide:
+            yield slide
+    except (openslide.OpenSlideError, OSError, KeyError) as err:  # KeyError: a property or level that an error has made unknown
+        raise RowFault("file", f"OpenSlide cannot read it: {err}. It is truncated, damaged or in an unknown format.") from err
