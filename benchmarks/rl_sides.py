@@ -207,5 +207,8 @@ def flat_gradient(model: Any) -> torch.Tensor:
 
 
 def same_model(loaded: Any) -> Any:
-    """A copy for the other side, with the same weights."""
-    return copy.deepcopy(loaded.model)
+    """A copy for the other side, with the same weights, as transformers ships it: without what we put into its modules' place."""
+    model = copy.deepcopy(loaded.model)
+    for module in model.modules():
+        module.__dict__.pop("forward", None)
+    return model

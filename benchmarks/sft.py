@@ -99,6 +99,7 @@ def theirs(
 def trl_trainer(base: str, rows: Sequence[Any], mode: str, steps: int, folder: str, *, epochs: int, lr: float, seed: int) -> Any:
     """SFTTrainer on ready tokens. `mode`: see MODES."""
     from datasets import Dataset
+    from rl_sides import same_model
     from trl import SFTConfig, SFTTrainer
 
     from factory.stages.models.load import load
@@ -115,7 +116,7 @@ def trl_trainer(base: str, rows: Sequence[Any], mode: str, steps: int, folder: s
         dataloader_pin_memory=False, train_sampling_strategy="group_by_length" if mode == "padded" else "random",
     )  # fmt: skip
     data = Dataset.from_list([{"input_ids": ids, "completion_mask": mask} for ids, mask in rows])
-    return SFTTrainer(model=loaded.model, args=args, train_dataset=data, processing_class=loaded.codec.tokenizer)
+    return SFTTrainer(model=same_model(loaded), args=args, train_dataset=data, processing_class=loaded.codec.tokenizer)
 
 
 def llamafactory(

@@ -4,7 +4,7 @@
 
 The embedded vision-language model (Qwen3-VL build, 1.1 M parameters), images of 64 px. RL: 4 questions x 8 recorded completions of
 ragged length (log-normal), whose image both sides are given once per row; ours encodes each distinct image once. SFT: 32 lessons with
-an image each, every image different; once with a tower that learns, and once with a frozen one in later epochs, where ours knows the
+an image each, every image different, packed on our side as the `sft` stage does it; once with a tower that learns, and once with a frozen one in later epochs, where ours knows the
 features. Both sides get tokens and pixels ready made, because TRL's own path needs a processor that
 needs torchvision. First: gradient cosine of at least 0.9999 and equal metrics. CPU seconds of one thread, in turn.
 """
@@ -99,7 +99,6 @@ def unshared(loaded: Any) -> Any:
     model = same_model(loaded)
     model.model.visual._forward_pre_hooks.clear()
     model.model.visual._forward_hooks.clear()
-    del model.model.visual.forward
     return model
 
 
@@ -142,7 +141,9 @@ def sft_step(seed: int, repeats: int, warm_ups: int, *, is_frozen: bool = False)
     from rl_sides import LR, Ours, flat_gradient
     from trl import SFTConfig, SFTTrainer
 
+    from factory.stages.models.segments import attend_by_segment
     from factory.stages.objectives import TokenNLL
+    from factory.stages.packing import collate_packed
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,6 +168,7 @@ def sft_step(seed: int, repeats: int, warm_ups: int, *, is_frozen: bool = False)
         batch = loaded.codec.collate(lessons)
         names = ("input_ids", "attention_mask", "mm_token_type_ids", "pixel_values", "image_grid_thw")
         inputs = {key: batch[key] for key in names} | {"labels": batch["input_ids"].masked_fill(batch["loss_mask"] == 0, -100)}
+        attend_by_segment(loaded.model)
         ours, kept = Ours(loaded, folder), {}
 
         def our_step(keep: bool = False) -> float:
@@ -174,7 +176,7 @@ def sft_step(seed: int, repeats: int, warm_ups: int, *, is_frozen: bool = False)
                 kept.update({"ours": flat_gradient(loaded.model)} if keep else {})
                 return not keep
 
-            return ours.learner.step([loaded.codec.collate(lessons)], TokenNLL(), allows=look)["loss"]
+            return ours.learner.step([collate_packed([lessons], loaded.codec)], TokenNLL(), allows=look)["loss"]
 
         def their_step(keep: bool = False) -> float:
             loss = trainer.training_step(trainer.model, dict(inputs), None)

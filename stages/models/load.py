@@ -17,7 +17,9 @@ from factory.stages.models.experts import attach, read_experts
 from factory.stages.models.facts import read_chain, read_config
 from factory.stages.models.frozen_images import keep_frozen_images
 from factory.stages.models.loaded import LoadedModel
+from factory.stages.models.patch_projection import project_by_product
 from factory.stages.models.repeated import share_repeated_images
+from factory.stages.models.rms_norm import hasten_norms
 from factory.stages.models.shapes import modality_of
 from factory.stages.models.store import save
 
@@ -71,7 +73,9 @@ def load(
         register()
     codec = load_codec(source, is_vl=modality == "vl", eos_ids=_end_ids(base))
     model = _merged(_full_weights(base, modality, precision), earlier)
+    hasten_norms(model)
     if modality == "vl":
+        project_by_product(model.model.visual)
         share_repeated_images(model.model.visual)
         keep_frozen_images(model.model.visual)
     is_adapter = adapter is not None and adapter.kind != AdapterKind.none
