@@ -110,6 +110,7 @@ class Dispatcher(threading.Thread):
         self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         try:
             while not self._is_closing:
+                self._make_room()
                 while len(self._workers) < self._num_wanted():
                     self._start_worker()
                 self._hand_out()
@@ -162,6 +163,17 @@ class Dispatcher(threading.Thread):
         """Workers; one more while one is slow, so that the others need not wait for its end and for its successor's start."""
         now = time.monotonic()
         return self._config.workers + any(self._slow_at(worker) <= now for worker in self._workers)
+
+    def _make_room(self) -> None:
+        """A call that is tried again wants a fresh worker. Where all have served and one is idle, a fresh one takes its place.
+
+        They can be as many as are wanted although one has just died: one more was started because that one was slow.
+        """
+        if self._suspects and all(worker.first is not None for worker in self._workers):
+            idle = next((worker for worker in self._workers if not worker.is_busy), None)
+            if idle is not None:
+                self._drop(idle)
+                idle.last_output()
 
     # --- handing out ----------------------------------------------------------------------------------------------------
 

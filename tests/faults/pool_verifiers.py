@@ -45,6 +45,16 @@ def leave(completion, sample):
     os._exit(3)
 
 
+def leave_if_told(completion, sample):
+    """Wait for the file that the reference names; end the process when it says so."""
+    file = Path(sample.reference)
+    while not file.exists():
+        time.sleep(0.01)
+    if file.read_text() == "leave":
+        os._exit(3)
+    return Verdict(1.0, Status.ok, "stayed")
+
+
 def segfault(completion, sample):
     ctypes.string_at(0)
 
@@ -217,7 +227,7 @@ class Named:
 
 
 _FUNCTIONS = (
-    right, spin, deaf, bomb, leave, segfault, raises, rude, exits, lies, nonsense, python_network, datagram_network, look_up,
+    right, spin, deaf, bomb, leave, leave_if_told, segfault, raises, rude, exits, lies, nonsense, python_network, datagram_network, look_up,
     c_network, spoilt, leaks, vandal, parent_of_many, waits, counted, flaky, surroundings, shouts,
 )  # fmt: skip
 VERIFIERS = {function.__name__: Named(function, function.__name__) for function in _FUNCTIONS}

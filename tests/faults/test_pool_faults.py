@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from ast import literal_eval
 from pathlib import Path
@@ -297,3 +298,37 @@ def test_workers_that_hang_while_starting_stop_the_run(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(RewardError, match=r"not ready after 0\.5 s"), VerifierPool("pool_stuck:V", start_timeout_s=0.5):
         pass
+
+
+def test_a_call_that_is_tried_again_finds_a_fresh_worker_beside_one_that_has_served(tmp_path, monkeypatch):
+    """While a call is slow there is one worker more; when the slow one dies then, as many are there as are wanted, and none is fresh."""
+    from factory.rewards.pool_dispatch import Dispatcher
+
+    monkeypatch.setattr(  # slow at once, not after half of the limit
+        Dispatcher,
+        "_slow_at",
+        lambda self, worker: worker.running()[1] + 0.1 if worker.ready and worker.is_busy else float("inf"),
+    )
+    told = tmp_path / "told"
+    with pool(timeout_s=patience(60.0)) as it:
+        it.score([("warm", sample(), ["right"])])
+        [served] = it._dispatcher.worker_pids()
+        it.submit("dies", "text", sample(str(told)), ["leave_if_told"])
+        it.submit("behind", "text", sample(), ["right"])  # recalled and judged by the second worker, which has served then
+        found = []
+
+        def read() -> None:
+            for key, verdicts in it.results():
+                found.append((key, verdicts))
+                if key == "behind":
+                    told.write_text("leave")
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        end = time.monotonic() + patience(30.0)
+        while served in it._dispatcher.worker_pids() and time.monotonic() < end:
+            time.sleep(0.005)
+        told.write_text("stay")  # long before a fresh worker has started
+        reader.join(patience(30.0))
+        assert [key for key, _ in found] == ["behind", "dies"]
+        assert found[1][1]["leave_if_told"].reason == "stayed"
