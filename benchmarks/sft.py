@@ -135,7 +135,7 @@ def llamafactory(
 
     class Meter(TrainerCallback):
         def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
-            tokens.append(sum(sum(row["attention_mask"]) for row in train_dataloader.dataset))
+            tokens.append(sum(seen > 0 for row in train_dataloader.dataset for seen in row["attention_mask"]))  # numbers of texts
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             marks.append(time.process_time())
@@ -152,7 +152,7 @@ def llamafactory(
             {
                 "stage": {"cpt": "pt", "sft": "sft"}[kind], "do_train": True, "model_name_or_path": base, "dataset_dir": folder,
                 "dataset": "texts", "finetuning_type": "full", "cutoff_len": LENGTH, "packing": True, "neat_packing": kind == "sft",
-                "output_dir": f"{folder}/out", "per_device_train_batch_size": rows_per_step(texts, base, steps), "num_train_epochs": epochs,
+                "output_dir": f"{folder}/out", "per_device_train_batch_size": rows_per_step(texts, base, steps, drops_rest=kind == "cpt"), "num_train_epochs": epochs,
                 "learning_rate": lr, "lr_scheduler_type": "constant", "weight_decay": 0.0, "adam_beta2": 0.98, "max_grad_norm": 1.0,
                 "logging_steps": 1, "save_strategy": "no", "report_to": "none", "bf16": False, "fp16": False, "use_cpu": True,
                 "disable_gradient_checkpointing": True, "overwrite_cache": True, "preprocessing_num_workers": 1, "disable_tqdm": True,
@@ -168,13 +168,14 @@ def llamafactory(
     }  # fmt: skip
 
 
-def rows_per_step(texts: list[dict[str, str]], base: str, steps: int) -> int:
-    """Packed rows that make about as many tokens a step as the other sides have."""
+def rows_per_step(texts: list[dict[str, str]], base: str, steps: int, *, drops_rest: bool) -> int:
+    """Packed rows that make about as many steps an epoch as the other sides take. `drops_rest`: what does not fill a row is left out."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     total = sum(len(tokenizer(" ".join(text.values())).input_ids) for text in texts)
-    return -(-total // (LENGTH * steps))
+    num_rows = max(1, total // LENGTH if drops_rest else -(-total // LENGTH))
+    return -(-num_rows // steps)
 
 
 def by_epoch(marks: Sequence[float], steps: Sequence[tuple[float, float]], per_epoch: int) -> list[dict[str, float]]:

@@ -61,9 +61,16 @@ def keys_in(rule_name: str) -> frozenset[str]:
 
 @cache
 def _keys_by_rule() -> dict[str, frozenset[str]]:
-    from factory.stages.rl import conflict_rules
+    from factory.stages.rl import conflict_rules, one_step_off_rules
 
-    tree, known = ast.parse(inspect.getsource(conflict_rules)), set(pieces())
+    found: dict[str, frozenset[str]] = {}
+    for module in (conflict_rules, one_step_off_rules):
+        found |= _keys_in_source(ast.parse(inspect.getsource(module)), set(pieces()))
+    return found
+
+
+def _keys_in_source(tree: ast.Module, known: set[str]) -> dict[str, frozenset[str]]:
+    """Rule name -> known pieces that its condition names, there or in what it calls."""
     named = {
         target.id if isinstance(target, ast.Name) else "": node.value
         for node in ast.walk(tree)
