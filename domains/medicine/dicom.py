@@ -67,9 +67,8 @@ def _read(path: Path, **how: Any) -> Any:
         _refuse_bomb(path)
         with Bounded(path) as handle:
             dataset = pydicom.dcmread(handle, force=False, **how)
-            iterated = [
-                element.tag for element in dataset.iterall()
-            ]  # reads every deferred element, nested ones too: damage shows here
+            # Reads every deferred element, nested ones too: damage shows here.
+            iterated = [element.tag for element in dataset.iterall()]
     except RowFault:
         raise
     except pydicom.errors.InvalidDicomError as err:

@@ -57,9 +57,7 @@ def check_image(
         raise RowFault(field, f"{name} is a decompression bomb: {err}. Leave it out, or tile it.") from err
     except UnidentifiedImageError as err:
         raise RowFault(field, f"{name} is not a picture in {', '.join(FORMATS)}; it begins with {encoded[:8]!r}.") from err
-    except (
-        Exception
-    ) as err:  # OSError, SyntaxError, ValueError, EOFError, TypeError: Pillow's formats each raise their own for damage
+    except Exception as err:  # each of Pillow's formats raises its own for damage: OSError, SyntaxError, EOFError, TypeError
         raise RowFault(field, f"{name} cannot be decoded ({err}); it is truncated or damaged. Copy it again.") from err
     return width, height
 

@@ -1,7 +1,7 @@
 """Root-mean-square norms with their gradient written out: fewer passes over the activations, and less kept for the backward.
 
 The forward is transformers' own, to the bit; without gradients nothing is changed at all. Autograd differentiates that forward
-operation by operation, in about ten passes; the closed form takes five. Forward and backward of [1785, 128] together: 0.6 of the time.
+operation by operation; the closed form reads the activations fewer times. `benchmarks/written_out.py` measures it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import growth
 import sft
 import tiling
 import tokens
+import written_out
 
 torch.set_num_threads(1)
 BASE = {"vocabulary": 1024, "hidden": 64, "layers": 1}
@@ -48,6 +49,15 @@ def test_the_tiles_are_those_that_openslide_reads(tmp_path):
     own = tiling.ours(slide, 1)
     other = tiling.raw(slide, own["corners"], 1)
     assert own["sums"] == other["sums"] and len(own["corners"]) >= 4 and own["rates"][0] > 0
+
+
+def test_written_out_pieces_compute_what_transformers_does(monkeypatch):
+    monkeypatch.setattr(written_out, "CALLS", 1)
+    for piece, shape in (("norm", [6, 8]), ("projection of patches", [4, 48, 8])):
+        times = written_out.side(piece, shape, 0, 2)
+        assert len(times) == 2 and all(len(values) == 2 and values[0] > 0 for values in times)
+    with pytest.raises(RuntimeError, match="another one"):
+        written_out._hastened("norm", torch.nn.LayerNorm(8))
 
 
 def test_growth_measures_what_it_says():

@@ -1,0 +1,108 @@
+"""Pieces of a model that we compute ourselves, one by one beside transformers' own modules: RMS norms and the projection of patches.
+
+    python benchmarks/written_out.py [--quick] [--json FILE] [--seed N]
+
+Forward and backward together, float32, one thread. First: the same output (norms: to the bit) and the same gradients from the same start.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from table import REPEATS, WARM_UPS, Row, alone, compared, cpu_seconds, main, versions  # noqa: E402
+
+NORMS = ((1785, 128), (1785, 4, 32), (1785, 1024))
+"""[tokens, width] of a small model, [tokens, heads, width of a head] of its queries, [tokens, width] of a 0.6B model."""
+PATCHES = (2048, 192, 128)
+"""Patches, values in each, width of the tower."""
+CALLS = 20
+"""In one measurement: a single call is too short for the clock."""
+
+
+def side(piece: str, shape: list[int], seed: int, repeats: int) -> list[list[float]]:
+    """[ours, theirs], CPU ms of one call. Both in one process and by turns, since a call takes milliseconds."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    theirs, x = _norm(shape) if piece == "norm" else _projection(shape)
+    ours = _hastened(piece, theirs)
+    pull = torch.randn_like(theirs(x))
+    _must_agree(piece, ours, theirs, x, pull)
+
+    def ms(module: Any) -> float:
+        def work() -> None:
+            for _ in range(CALLS):
+                module.zero_grad()
+                module(x.detach().requires_grad_()).backward(pull)
+
+        return 1000 * cpu_seconds(work) / CALLS
+
+    found = [(ms(ours), ms(theirs)) for _ in range(WARM_UPS + repeats)][WARM_UPS:]
+    return [list(values) for values in zip(*found, strict=True)]
+
+
+def _norm(shape: list[int]) -> tuple[Any, Any]:
+    import torch
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+    norm = Qwen3RMSNorm(shape[-1])
+    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return norm, torch.randn(shape)
+
+
+def _projection(shape: list[int]) -> tuple[Any, Any]:
+    import torch
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
+
+    count, values, width = shape
+    side = int((values // 3) ** 0.5)
+    config = SimpleNamespace(patch_size=side, temporal_patch_size=1, in_channels=3, hidden_size=width)
+    return Qwen3VLVisionPatchEmbed(config), torch.randn(count, values)
+
+
+def _hastened(piece: str, theirs: Any) -> Any:
+    from factory.stages.models.patch_projection import project_by_product
+    from factory.stages.models.rms_norm import hasten_norms
+
+    ours = copy.deepcopy(theirs)
+    done = hasten_norms(ours) if piece == "norm" else project_by_product(SimpleNamespace(patch_embed=ours))
+    if not done:
+        raise RuntimeError(f"transformers' {type(theirs).__name__} is another one than we know: ours would be theirs")
+    return ours
+
+
+def _must_agree(piece: str, ours: Any, theirs: Any, x: Any, pull: Any) -> None:
+    import torch
+
+    found = []
+    for module in (ours, theirs):
+        given = x.clone().requires_grad_()
+        y = module(given)
+        y.backward(pull)
+        found.append((y.detach(), given.grad, *(parameter.grad for parameter in module.parameters())))
+    if piece == "norm" and not torch.equal(found[0][0], found[1][0]):
+        raise RuntimeError(f"{piece}: outputs differ")
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
+
+
+def rows(quick: bool, seed: int) -> list[Row]:
+    """One row for each shape."""
+    against = f"transformers {versions(['transformers'])['transformers']}"
+    made = []
+    for piece, shape in [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES)]:
+        ours, theirs = alone("written_out:side", {"piece": piece, "shape": list(shape), "seed": seed, "repeats": 2 if quick else 2 * REPEATS})
+        made.append(compared(f"{piece} {list(shape)}", against, "", ours, theirs, "CPU ms"))
+    return made
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
