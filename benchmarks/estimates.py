@@ -99,9 +99,9 @@ def steps_of(run: Path) -> list[Step]:
 def plain_seconds(planned: dict[str, Any]) -> float | None:
     """Seconds of the formula without calibration, from the formula that the plan shows; None when it shows none."""
     text = planned.get("seconds_formula", "")
-    apart = re.match(r"([\d.]+) x [\d.]+ s \+ ([\d.]+) x \(", text)
-    if apart and float(apart[2]) > 0:
-        return START_S + (planned["seconds"] - float(apart[1]) * START_S) / float(apart[2])
+    apart = re.match(r"([\d.]+) x ([\d.]+) s \+ ([\d.]+) x \(", text)
+    if apart and float(apart[3]) > 0:
+        return START_S + (planned["seconds"] - float(apart[1]) * float(apart[2])) / float(apart[3])
     together = re.match(r"([\d.]+) x \(", text)  # as plans were written before start and work were scaled apart
     return planned["seconds"] / float(together[1]) if together and float(together[1]) > 0 else None
 

@@ -99,7 +99,9 @@ def rows(quick: bool, seed: int) -> list[Row]:
     against = f"transformers {versions(['transformers'])['transformers']}"
     made = []
     for piece, shape in [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES)]:
-        ours, theirs = alone("written_out:side", {"piece": piece, "shape": list(shape), "seed": seed, "repeats": 2 if quick else 2 * REPEATS})
+        ours, theirs = alone(
+            "written_out:side", {"piece": piece, "shape": list(shape), "seed": seed, "repeats": 2 if quick else 2 * REPEATS}
+        )
         made.append(compared(f"{piece} {list(shape)}", against, "", ours, theirs, "CPU ms"))
     return made
 

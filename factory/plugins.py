@@ -45,6 +45,10 @@ COMPOSER = "factory.packs.composed"
 """Module that makes one pack of several; reached by name, since it lies above this one."""
 
 
+BUILT_IN = "built-in"
+"""Origin of what comes with the factory."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One plugin that could be imported."""
@@ -53,7 +57,7 @@ class Entry:
     target: str
     """`package.module:ATTRIBUTE`."""
     origin: str
-    """`built-in`, or the distribution and version that supplies it."""
+    """BUILT_IN, or the distribution and version that supplies it."""
 
     def load(self) -> Any:
         """Import the target. Raises BrokenPlugin with the original exception chained."""
@@ -103,7 +107,7 @@ def _installed(search_path: tuple[tuple[str, int], ...]) -> EntryPoints:
 def _built_in(package: str, marker: str, attribute: str) -> list[Entry]:
     root = Path(str(files(package)))
     return [
-        Entry(path.parent.name, f"{package}.{path.parent.name}:{attribute}", "built-in")
+        Entry(path.parent.name, f"{package}.{path.parent.name}:{attribute}", BUILT_IN)
         for path in sorted(root.glob(f"*/{marker}"))
     ]
 
@@ -311,6 +315,11 @@ def load_pack(name: str) -> DomainPack:
     entry = find_pack(name)
     read_manifest(pack_folder(entry))
     return entry.load()
+
+
+def is_built_in_stage(kind: str) -> bool:
+    """Whether a stage kind comes with the factory. Raises PluginError: unknown or ambiguous."""
+    return pick(kind, stage_entries(), STAGE_GROUP).origin == BUILT_IN
 
 
 @cache

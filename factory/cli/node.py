@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from factory.errors import ConfigError, FactoryError
+from factory.launch.guard import command_under_guard
 from factory.registry.files import write_atomic
 
 GRACE_S = "FACTORY_GRACE_S"
@@ -97,7 +98,7 @@ def _conducted(command: list[str], alive: _Alive) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: until the build has a handler, the signal must not kill it
-    process = subprocess.Popen([sys.executable, "-m", "factory.launch.guard", str(os.getpid()), *command])
+    process = subprocess.Popen(command_under_guard(command))
     signal.signal(signal.SIGUSR1, lambda *_: is_asked.set())
     while process.poll() is None:
         alive.beat()

@@ -209,6 +209,9 @@ class LaunchConfig:
     """Memory of one GPU that `auto` may fill, GiB. 0: ask nvidia-smi; without a GPU a process's share of the free memory."""
     threads: int = 1
     """OpenMP threads per process on CPU."""
+    fork: bool = True
+    """On Linux without GPUs, fork the worker of a step from a process that has its libraries loaded. False: start each anew, which takes
+    seconds of imports; for a pack or stage kind that does not bear a fork."""
     collective_timeout_s: float = 1800.0
     """Wall seconds that processes wait for one that does not come; then the stage ends and names it and what it was doing."""
     vllm: VllmConfig = field(default_factory=VllmConfig)

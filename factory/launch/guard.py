@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
 
@@ -25,6 +26,11 @@ def die_with_parent(parent_pid: int) -> None:
     # The parent may have died between fork and prctl; then we were given to another parent.
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def command_under_guard(command: Sequence[str]) -> list[str]:
+    """The command line that ties `command` to this process."""
+    return [sys.executable, "-m", "factory.launch.guard", str(os.getpid()), *command]
 
 
 def main(arguments: list[str]) -> None:

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
+
+from factory.launch.guard import command_under_guard
 
 log = logging.getLogger(__name__)
 
@@ -53,25 +55,48 @@ def worker_command(module: str, arguments: Sequence[str], processes: int) -> lis
     ]  # fmt: skip
 
 
-def run_worker(
-    command: Sequence[str], *, env: Mapping[str, str], log_path: Path, held_fds: Sequence[int] = (), on_poll: Callable[[], None],
-    stop: StopFlag,
-) -> Exit:  # fmt: skip
-    """Run a command to its end in its own process group, with output appended to `log_path`.
+class Worker(Protocol):
+    """A running process: a Popen, or a fork of a `ForkServer`."""
+
+    returncode: int | None
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of the process group it leads."""
+        ...
+
+    def poll(self) -> int | None:
+        """Exit status, None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Exit status once it has one."""
+        ...
+
+
+def start_worker(command: Sequence[str], *, env: Mapping[str, str], log_path: Path, held_fds: Sequence[int] = ()) -> Worker:
+    """Start a command in its own process group, with output appended to `log_path`.
 
     Must be called from the thread that lives as long as the worker should: the kernel kills it when that thread ends.
 
     Args:
         held_fds: open files the worker inherits (the run's lock: it is free only when conductor and worker are both gone).
+    """
+    with log_path.open("ab") as output:
+        return subprocess.Popen(
+            command_under_guard(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env),
+            start_new_session=True, pass_fds=tuple(held_fds),
+        )  # fmt: skip
+
+
+def run_worker(start: Callable[[], Worker], *, on_poll: Callable[[], None], stop: StopFlag) -> Exit:
+    """Start a worker and wait for its end. Nothing of its process group is left then.
+
+    Args:
         on_poll: called about 20 times a second.
         stop: when it is raised, the worker gets SIGTERM, after GRACE_S (or a second request) SIGKILL.
     """
-    guarded = [sys.executable, "-m", "factory.launch.guard", str(os.getpid()), *command]
-    with log_path.open("ab") as output:
-        process = subprocess.Popen(
-            guarded, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env), start_new_session=True,
-            pass_fds=tuple(held_fds),
-        )  # fmt: skip
+    process = start()
     try:
         asked_at: float | None = None
         while process.poll() is None:
@@ -83,7 +108,7 @@ def run_worker(
                 _signal_group(process.pid, signal.SIGKILL)
             time.sleep(POLL_S)
         on_poll()
-        return Exit(process.returncode, bool(stop.count))
+        return Exit(process.wait(), bool(stop.count))
     finally:
         # Children of a worker that was killed (verifier processes, other ranks) must not outlive it.
         _signal_group(process.pid, signal.SIGKILL)

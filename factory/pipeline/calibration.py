@@ -18,8 +18,12 @@ from typing import Any
 from factory.errors import RegistryError
 from factory.registry.files import read_json, write_json
 
-START_S = 6.0
-"""Start of a worker: imports of torch and transformers, load of model and pack."""
+START_S = 1.0
+"""Start of a worker that is forked from loaded libraries: load of model and pack."""
+LOAD_S = 6.0
+"""Import of torch, transformers and what else the steps share: once a build where workers are forked, else in each step."""
+FORM = 2
+"""Of the file. Steps in the first one each had their imports with them."""
 PROCESS_MIB = 410.0
 """Main memory of a process on CPU beside its model (interpreter, libraries, pack), until this machine has its own; 345 to 440 were
 measured over the steps of pathology."""
@@ -31,6 +35,8 @@ HUBER, ROUNDS = 2.0, 60
 
 IN_PLACE = "base-in-place"
 """Kind of a base that is used where it lies."""
+FORKING = ("cpu-1-thread",)
+"""Devices on which workers are forked (factory.launch.forks)."""
 Step = tuple[float, float]
 """(seconds of its work by the formula, measured seconds)."""
 
@@ -48,7 +54,7 @@ class Factors:
 
 
 FIRST: Mapping[str, Factors] = {
-    "cpu-1-thread/base": Factors(start=2.5),
+    "cpu-1-thread/base": Factors(start=9.0),
     f"cpu-1-thread/{IN_PLACE}": Factors(start=0.1),
     "cpu-1-thread/cpt": Factors(work=0.6),
     "cpu-1-thread/sft": Factors(work=0.18),
@@ -56,6 +62,8 @@ FIRST: Mapping[str, Factors] = {
 }
 """Measured on the embedded pathology recipe (docs/log.md), used until this machine has its own. Work is well below 1, because planned
 tokens are upper limits: whole answers, longest lessons."""
+ANEW = Factors(start=(START_S + LOAD_S) / START_S)
+"""Of devices on which each step loads its libraries anew, until this machine has its own."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class Calibration:
         """The factors of a kind of step of this pack."""
         key = f"{device}/{kind}"
         packs = self.steps.get(key, {})
-        of_kind = fitted(FIRST.get(key, Factors()), (step for name, steps in packs.items() if name != pack for step in steps))
+        first = FIRST.get(key, Factors() if device in FORKING else ANEW)
+        of_kind = fitted(first, (step for name, steps in packs.items() if name != pack for step in steps))
         return fitted(of_kind, packs.get(pack, ()))
 
     def process_bytes(self, device: str, kind: str, pack: str) -> int:
@@ -108,6 +117,8 @@ def read_calibration(path: Path) -> Calibration:
     """The cache; nothing when nothing was measured, or when it is damaged or of an older form."""
     try:
         held = read_json(path) if path.is_file() else {}
+        if held["form"] != FORM:
+            return Calibration()
         return Calibration(
             {key: {pack: [(float(w), float(s)) for w, s in steps] for pack, steps in packs.items()} for key, packs in held["steps"].items()},
             {key: {pack: [float(mib) for mib in sizes] for pack, sizes in packs.items()} for key, packs in held["process_mib"].items()},
@@ -122,7 +133,7 @@ def add_calibration(path: Path, device: str, kind: str, pack: str, *, step: Step
     steps, sizes = _with(known.steps, key, pack, [tuple(round(s, 2) for s in step)]), known.process_mib
     if process_mib is not None:
         sizes = _with(sizes, key, pack, [round(process_mib, 1)])
-    write_json(path, {"steps": steps, "process_mib": sizes})
+    write_json(path, {"form": FORM, "steps": steps, "process_mib": sizes})
 
 
 def _with(rows: Mapping[str, Mapping[str, Sequence[Any]]], key: str, pack: str, new: Sequence[Any]) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ HASHED_BYTES = 64 << 20
 UNREAD = {
     "eval": ("bootstrap",),
     "pool": ("workers",),
-    "launch": ("launcher", "processes", "deepspeed", "nvme_path", "device_gib", "collective_timeout_s", "vllm"),
+    "launch": ("launcher", "processes", "deepspeed", "nvme_path", "device_gib", "collective_timeout_s", "fork", "vllm"),
 }
 """Settings that no output depends on: intervals are computed after the steps, and a verdict does not depend on its worker, nor an
 output on who started the processes. Of how many they were it depends only by rounding (tests/distributed), and a job that is queued

@@ -17,7 +17,7 @@ from factory.launch.launchers import check_launcher
 from factory.packs.composed import member_paths, read_mix
 from factory.pipeline import estimate as est
 from factory.pipeline.base_ref import BaseRef, find_base_ref, modality_of
-from factory.pipeline.calibration import IN_PLACE, read_calibration
+from factory.pipeline.calibration import FORKING, IN_PLACE, LOAD_S, read_calibration
 from factory.pipeline.fingerprint import (
     files_identity,
     identity_of_settings,
@@ -107,8 +107,9 @@ class BuildPlan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time of what would run."""
-        return sum(step.seconds for step in self.to_run)
+        """Estimated time of what would run, with the load of the libraries where the steps share one."""
+        shared_s = LOAD_S if self.to_run and self.device.name in FORKING else 0.0
+        return shared_s + sum(step.seconds for step in self.to_run)
 
     @property
     def disk_bytes(self) -> int:

@@ -10,7 +10,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from factory.config.render import provenance_yaml, resolved_yaml
 from factory.errors import FactoryError, Interrupted, Preempted, RegistryError, RolledBack, TrainingError
 from factory.launch.devices import num_gpus
 from factory.launch.environment import worker_env
+from factory.launch.forks import ForkServer, can_fork
 from factory.launch.launchers import make_launcher
-from factory.launch.local import Exit, StopFlag, caught_signals, run_worker
+from factory.launch.local import Exit, StopFlag, Worker, caught_signals, run_worker, start_worker
 from factory.pipeline.calibration import add_calibration
 from factory.pipeline.estimate import busy_s, process_mib, work_s
 from factory.pipeline.events import Event, OnEvent, silent
@@ -30,6 +33,7 @@ from factory.pipeline.folder import ERROR, JOB, OUTPUTS, State
 from factory.pipeline.plan import BuildPlan, PlannedStep, training_files
 from factory.pipeline.record import end_record, start_record
 from factory.pipeline.tail import MetricsTail
+from factory.plugins import is_built_in_stage
 from factory.registry.files import disk_error, read_json, sha256_json, write_atomic, write_json
 from factory.stages.stopping import ask_to_stop, forget, is_asked_to_stop
 
@@ -67,7 +71,9 @@ class _Conductor:
         self.locks: dict[str, dict[str, Any]] = {}
         launch = plan.config.launch
         self.launcher = make_launcher(launch.launcher)
-        self.env = worker_env(os.environ, threads=launch.threads, online=plan.config.online, num_gpus=num_gpus())
+        self.num_gpus = num_gpus()
+        self.env = worker_env(os.environ, threads=launch.threads, online=plan.config.online, num_gpus=self.num_gpus)
+        self.forks: ForkServer | None = None
 
     def run(self, arguments: Sequence[str]) -> dict[str, Any]:
         try:
@@ -76,7 +82,9 @@ class _Conductor:
             raise disk_error(err, self.folder.root) from err
 
     def _run(self, arguments: Sequence[str]) -> dict[str, Any]:
-        with self.folder.locked() as self.lock_fd, caught_signals(self.stop):
+        with self.folder.locked() as self.lock_fd, caught_signals(self.stop), ExitStack() as stack:
+            if self.plan.config.launch.fork and can_fork(self.num_gpus):
+                self.forks = stack.enter_context(closing(ForkServer(WORKER, env=self.env, held_fds=[self.lock_fd])))
             record = start_record(self.plan, self.env, arguments)
             try:
                 result = self._run_all()
@@ -124,9 +132,9 @@ class _Conductor:
         for name in self.folder.finished():
             if name not in names:
                 self.folder.set_aside(name)
-        for partial in self.folder.stages.glob("*.partial"):
-            if partial.name.removesuffix(".partial") not in names:
-                shutil.rmtree(partial)
+        for half_done in self.folder.stages.glob("*.partial"):
+            if half_done.name.removesuffix(".partial") not in names:
+                shutil.rmtree(half_done)
 
     def _step(self, index: int, step: PlannedStep) -> None:
         start = self.locks.get(step.step.start or "", {}).get("outputs", {}).get("model_hash")
@@ -147,7 +155,7 @@ class _Conductor:
         workdir = self.folder.begin(step.name, job, may_resume=may_resume)
         tail = MetricsTail(workdir / "metrics.jsonl", is_resumed=state.why == "resumes")
         processes = self.plan.config.launch.processes if step.step.role == "stage" else 1
-        self._work(step.name, workdir, processes, lambda: self._progress(tail, place))
+        self._work(step.name, workdir, processes, lambda: self._progress(tail, place), loads_ahead=self._needs_torch(step))
         seconds = time.monotonic() - began
         inputs = {"start": step.step.start, "start_hash": start, "reads": read}
         self.locks[step.name] = self.folder.finish(step.name, step.fingerprint, step.parameters, inputs, seconds)
@@ -156,6 +164,10 @@ class _Conductor:
         self._tell(
             "step-end", **place, values={"seconds": seconds, "metrics": self.locks[step.name]["outputs"].get("metrics", {})}
         )
+
+    def _needs_torch(self, step: PlannedStep) -> bool:
+        """Whether a step is known to; a base that is only copied does not, and a stage kind of a package may not."""
+        return self.plan.base.how == "embedded" if step.step.role == "base" else is_built_in_stage(step.step.kind)
 
     def _feeds_a_run(self, step: PlannedStep) -> bool:
         """True when a step that will run takes this one's model or reads its files; then every byte of it is checked first."""
@@ -224,12 +236,20 @@ class _Conductor:
                "build": {"eval": plain["eval"]}, "files": files}  # fmt: skip
         self._tell("check", values={"what": "train/eval overlap"})
         workdir = self.folder.begin("check", job, may_resume=False)
-        self._work("overlap check", workdir, 1, lambda: None)
+        self._work("overlap check", workdir, 1, lambda: None, loads_ahead=False)
         write_json(path, {"fingerprint": fingerprint, "compared": read_json(workdir / OUTPUTS)["metrics"], "overlaps": 0})
         shutil.rmtree(workdir)
 
-    def _work(self, name: str, workdir: Path, processes: int, on_poll: Any) -> None:
-        command = self.launcher(WORKER, [str(workdir / JOB)], processes)
+    def _starter(self, workdir: Path, processes: int, loads_ahead: bool) -> Callable[[], Worker]:
+        """How a worker for a job starts: forked where one process of this machine does it, else by the launcher's command."""
+        job, log_path = workdir / JOB, workdir / "log.txt"
+        if self.forks is not None and processes == 1 and self.plan.config.launch.launcher == "local":
+            return partial(self.forks.start, job, log_path, loads_ahead=loads_ahead)
+        command = self.launcher(WORKER, [str(job)], processes)
+        return partial(start_worker, command, env=self.env, log_path=log_path, held_fds=[self.lock_fd])
+
+    def _work(self, name: str, workdir: Path, processes: int, on_poll: Any, *, loads_ahead: bool) -> None:
+        start = self._starter(workdir, processes, loads_ahead)
         forget(workdir)
         asked: list[bool] = []
 
@@ -240,9 +260,7 @@ class _Conductor:
                 ask_to_stop(workdir)
 
         while True:
-            end = run_worker(
-                command, env=self.env, log_path=workdir / "log.txt", held_fds=[self.lock_fd], on_poll=poll, stop=self.stop
-            )
+            end = run_worker(start, on_poll=poll, stop=self.stop)
             if end.code == 0 and (workdir / OUTPUTS).is_file():
                 forget(workdir)
                 return

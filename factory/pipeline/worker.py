@@ -123,7 +123,15 @@ def log_to_stderr(rank: int, world_size: int) -> None:
         level=logging.INFO if rank == 0 else logging.WARNING,
         format=f"%(asctime)s{whose} %(name)s %(levelname)s %(message)s",
         stream=sys.stderr,
+        force=True,
     )
+
+
+def load_ahead() -> None:
+    """Load what the steps of a build import, for workers that are forked (factory.launch.forks)."""
+    from factory.stages.ahead import load
+
+    load()
 
 
 def main(job_path: Path) -> int:

@@ -46,6 +46,14 @@ def finish(home: Path, processes: int, split: str) -> Path:
     return home / "runs" / "r" / "stages" / "02-cpt"
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """One that does a job: started for it, or a fork of the server that waits for jobs."""
+    words, parents = (" ".join(one.cmdline()) for one in (process, process.parent()))
+    if "factory.launch.forks" in words:
+        return "factory.launch.forks" in parents
+    return "factory.pipeline.worker" in words and "torch" not in words
+
+
 def kill_in_the_middle(home: Path, processes: int, split: str) -> int:
     """Kill everything the build started once a checkpoint is there; the number of worker processes that were killed."""
     build = start(home, processes, split)
@@ -55,9 +63,7 @@ def kill_in_the_middle(home: Path, processes: int, split: str) -> int:
         assert build.poll() is None and time.monotonic() < deadline, (home / "said.txt").read_text()[-3000:]
         time.sleep(0.02)
     found = [build_process := psutil.Process(build.pid), *build_process.children(recursive=True)]
-    workers = [
-        one for one in found if "factory.pipeline.worker" in " ".join(one.cmdline()) and "torch" not in " ".join(one.cmdline())
-    ]
+    workers = [one for one in found if is_worker(one)]
     for one in found:
         one.send_signal(signal.SIGKILL)
     build.wait(60)

@@ -135,6 +135,7 @@ class Build(Child):
 
 def _command(words: Sequence[str], prepare: Prepare) -> int:
     import factory.launch.local as local
+    import factory.pipeline.run as conductor
     from factory.cli.app import run
 
     def fork(command: Sequence[str], **options: Any) -> Any:
@@ -142,6 +143,7 @@ def _command(words: Sequence[str], prepare: Prepare) -> int:
             return Worker(command, prepare=prepare, **options)
         return subprocess.Popen(command, **options)
 
+    conductor.can_fork = lambda _: False  # here it is `prepare` that forks
     local.subprocess = type(
         "Forking", (), {**vars(subprocess), "Popen": staticmethod(fork)}
     )  # this process ends with the command

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,9 +18,9 @@ from factory.pipeline.worker import _write_error, run_job
 from factory.registry.files import read_json, write_json
 
 
-def work(command: list[str], *, log_path: Path, on_poll: Callable[[], None], **_: Any) -> Exit:
+def work(start: Any, *, on_poll: Callable[[], None], **_: Any) -> Exit:
     """What `python -m factory.pipeline.worker JOB` does, without its signals and its log."""
-    job_path = Path(command[-1])
+    job_path, log_path = start.args
     workdir = job_path.parent.absolute()
     log_path.touch()
     try:
@@ -38,5 +37,8 @@ def work(command: list[str], *, log_path: Path, on_poll: Callable[[], None], **_
 def in_process() -> Iterator[None]:
     """Builds inside this block start no worker processes (the pool of verifiers does, as always)."""
     environment = {name: "1" for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
-    with mock.patch.dict(os.environ, environment), mock.patch.object(conductor, "run_worker", work):
+    with (
+        mock.patch.dict(os.environ, environment), mock.patch.object(conductor, "run_worker", work),
+        mock.patch.object(conductor, "can_fork", lambda _: True),
+    ):  # fmt: skip
         yield

@@ -11,8 +11,10 @@ from factory.pipeline.calibration import (
     HUBER,
     IN_PLACE,
     KEPT,
+    LOAD_S,
     NOISE,
     PROCESS_MIB,
+    START_S,
     Calibration,
     Factors,
     add_calibration,
@@ -76,7 +78,8 @@ def test_a_kind_begins_with_what_other_packs_took_and_else_with_the_table():
     known = Calibration({"cpu-1-thread/rl": {"toy": [(100.0, 100.0)] * 3}})
     assert known.factors("cpu-1-thread", "rl", "other").seconds(100.0) == pytest.approx(100.0, rel=0.02)
     assert known.factors("cpu-1-thread", "sft", "toy") == FIRST["cpu-1-thread/sft"]
-    assert known.factors("gpu", "rl", "toy") == Factors()
+    assert known.factors("cpu-1-thread", "eval", "toy") == Factors()
+    assert known.factors("gpu", "rl", "toy").seconds(3.0) == START_S + LOAD_S + 3.0
     assert FIRST[f"cpu-1-thread/{IN_PLACE}"].start < FIRST["cpu-1-thread/base"].start
 
 
@@ -96,8 +99,9 @@ def test_the_file_keeps_the_newest_of_each_pack_and_survives_damage(tmp_path):
         "{",
         "[]",
         '{"cpu/sft": [1.0]}',
-        '{"steps": {"a": {"b": [1]}}, "process_mib": {}}',
-        '{"steps": 3, "process_mib": {}}',
+        '{"form": 2, "steps": {"a": {"b": [1]}}, "process_mib": {}}',
+        '{"form": 2, "steps": 3, "process_mib": {}}',
+        '{"steps": {"cpu/sft": {"toy": [[1.0, 7.0]]}}, "process_mib": {}}',
     ):
         path.write_text(damaged)
         assert read_calibration(path) == Calibration()

@@ -27,10 +27,10 @@ def make(folder, name, steps, pack="toy"):
 
 
 def test_both_forms_of_the_formula_are_read(tmp_path):
-    # Together: 53 = 0.5 x 106. Apart: 62 = 2 x 6 + 0.5 x 100, so that 6 + 100 remain without calibration.
+    # Together: 53 = 0.5 x 106. Apart: 62 = 2 x 6 + 0.5 x 100, so that 100 and a start of 1 remain without calibration.
     run = make(tmp_path, "a", [("sft", 53.0, "0.50 x (6 s + 10 steps x ...", 53.0), ("rl", 62.0, "2.00 x 6 s + 0.50 x (10 steps", 40.0), ("cpt", 9.0, "", 9.0),
                                ("rl", 62.0, "2.00 x 6 s + 0.50 x (10 steps", None)])  # fmt: skip
-    assert [(step.kind, step.plain_s) for step in estimates.steps_of(run)] == [("sft", 106.0), ("rl", 106.0)]
+    assert [(step.kind, step.plain_s) for step in estimates.steps_of(run)] == [("sft", 106.0), ("rl", 101.0)]
     assert estimates.runs_in([tmp_path]) == [run] == estimates.runs_in([run]) == estimates.runs_in([tmp_path / "runs"])
 
 

@@ -20,12 +20,12 @@ FACTS = ModelFacts("x", "text", num_params=1_000_000, hidden_size=10, num_layers
 
 def test_seconds_by_hand():
     plan = StagePlan("s", "k", 0, num_steps=100, num_tokens=40_000, num_generated_tokens=15_000)
-    # 6 + 100 * 0.02 + 6e6 * 40e3 / 40e9 + 2e6 * 15e3 / 15e9 = 6 + 2 + 6 + 2
-    assert est.estimate(plan, FACTS, est.CPU_THREAD).seconds == pytest.approx(16.0)
-    assert est.estimate(plan, FACTS, est.CPU_THREAD, processes=2).seconds == pytest.approx(12.0)
-    # The start of 6 s and the work of 10 s are scaled apart.
-    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(work=0.5)).seconds == pytest.approx(11.0)
-    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(start=2.0)).seconds == pytest.approx(22.0)
+    # 1 + 100 * 0.02 + 6e6 * 40e3 / 40e9 + 2e6 * 15e3 / 15e9 = 1 + 2 + 6 + 2
+    assert est.estimate(plan, FACTS, est.CPU_THREAD).seconds == pytest.approx(11.0)
+    assert est.estimate(plan, FACTS, est.CPU_THREAD, processes=2).seconds == pytest.approx(7.0)
+    # The start of 1 s and the work of 10 s are scaled apart.
+    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(work=0.5)).seconds == pytest.approx(6.0)
+    assert est.estimate(plan, FACTS, est.CPU_THREAD, factors=Factors(start=2.0)).seconds == pytest.approx(12.0)
 
 
 def test_disk_by_hand():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from factory.errors import ConfigError, DataError
+from factory.pipeline.calibration import LOAD_S
 from factory.pipeline.fingerprint import changed_parts, files_identity, named_paths
 from factory.pipeline.plan import make_plan, run_name
 from factory.registry.home import Home
@@ -157,7 +158,7 @@ def test_plan_tells_cost_and_what_it_would_write(tmp_path, base):
 
     plan = planned(tmp_path / "home", base)
     assert all(not step.is_cached and step.why == "not run yet" for step in plan.steps)
-    assert plan.seconds == pytest.approx(sum(step.seconds for step in plan.steps))
+    assert plan.seconds == pytest.approx(LOAD_S + sum(step.seconds for step in plan.steps))
     assert str(tmp_path / "home/runs/run/stages/02-warm") in plan.writes()
     row = plan.to_json()["steps"][2]
     assert (row["name"], row["kind"], row["num_steps"], row["start"]) == ("02-warm", "fake-train", 6, "00-base")
