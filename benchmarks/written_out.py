@@ -1,8 +1,9 @@
-"""Pieces of a model that we compute ourselves, one by one beside transformers' own modules: RMS norms and the projection of patches.
+"""Pieces of a model that we compute ourselves, one by one beside the plain way: RMS norms, projection of patches, head with its loss.
 
     python benchmarks/written_out.py [--quick] [--json FILE] [--seed N]
 
-Forward and backward together, float32, one thread. First: the same output (norms: to the bit) and the same gradients from the same start.
+Forward and backward together, float32, one thread. First: the same output (norms: to the bit) and the same gradients from the same
+start. Norms and projections are set against transformers' modules, the head against its whole logits and torch's cross entropy.
 """
 
 from __future__ import annotations
@@ -22,28 +23,31 @@ NORMS = ((1785, 128), (1785, 4, 32), (1785, 1024))
 """[tokens, width] of a small model, [tokens, heads, width of a head] of its queries, [tokens, width] of a 0.6B model."""
 PATCHES = (2048, 192, 128)
 """Patches, values in each, width of the tower."""
-CALLS = 20
-"""In one measurement: a single call is too short for the clock."""
+HEADS = ((6000, 128, 1024), (6000, 256, 32768))
+"""Learned tokens, width, vocabulary."""
+LEAST_S = 0.05
+"""A measurement repeats its call until it has taken so long: one call of a norm is too short for the clock."""
 
 
 def side(piece: str, shape: list[int], seed: int, repeats: int) -> list[list[float]]:
-    """[ours, theirs], CPU ms of one call. Both in one process and by turns, since a call takes milliseconds."""
+    """[ours, theirs], CPU ms of one call. Both in one process and by turns, since a call may take milliseconds."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    theirs, x = _norm(shape) if piece == "norm" else _projection(shape)
+    theirs, x = {"norm": _norm, "projection of patches": _projection, "head": _head}[piece](shape)
     ours = _hastened(piece, theirs)
     pull = torch.randn_like(theirs(x))
     _must_agree(piece, ours, theirs, x, pull)
 
-    def ms(module: Any) -> float:
-        def work() -> None:
-            for _ in range(CALLS):
-                module.zero_grad()
-                module(x.detach().requires_grad_()).backward(pull)
+    def call(module: Any) -> None:
+        module.zero_grad()
+        module(x.detach().requires_grad_()).backward(pull)
 
-        return 1000 * cpu_seconds(work) / CALLS
+    calls = max(1, round(LEAST_S / cpu_seconds(lambda: call(theirs))))
+
+    def ms(module: Any) -> float:
+        return 1000 * cpu_seconds(lambda: [call(module) for _ in range(calls)]) / calls
 
     found = [(ms(ours), ms(theirs)) for _ in range(WARM_UPS + repeats)][WARM_UPS:]
     return [list(values) for values in zip(*found, strict=True)]
@@ -68,7 +72,26 @@ def _projection(shape: list[int]) -> tuple[Any, Any]:
     return Qwen3VLVisionPatchEmbed(config), torch.randn(count, values)
 
 
+def _head(shape: list[int]) -> tuple[Any, Any]:
+    import torch
+    from torch import nn
+
+    count, width, vocabulary = shape
+
+    class Head(nn.Linear):
+        """The sum of -log p of the targets from whole logits."""
+
+        def forward(self, hidden: Any) -> Any:
+            return nn.functional.cross_entropy(super().forward(hidden), self.targets, reduction="sum").reshape(1)
+
+    head = Head(width, vocabulary, bias=False)
+    head.targets = torch.randint(0, vocabulary, (count,))
+    return head, torch.randn(count, width)
+
+
 def _hastened(piece: str, theirs: Any) -> Any:
+    if piece == "head":
+        return _summed(copy.deepcopy(theirs))
     from factory.stages.models.patch_projection import project_by_product
     from factory.stages.models.rms_norm import hasten_norms
 
@@ -77,6 +100,23 @@ def _hastened(piece: str, theirs: Any) -> Any:
     if not done:
         raise RuntimeError(f"transformers' {type(theirs).__name__} is another one than we know: ours would be theirs")
     return ours
+
+
+def _summed(head: Any) -> Any:
+    from torch import nn
+
+    from factory.stages.models.head_nll import summing
+
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, hidden: Any) -> Any:
+            with summing(self.head, self.head.targets):
+                return self.head(hidden)
+
+    return Summed()
 
 
 def _must_agree(piece: str, ours: Any, theirs: Any, x: Any, pull: Any) -> None:
@@ -96,9 +136,12 @@ def _must_agree(piece: str, ours: Any, theirs: Any, x: Any, pull: Any) -> None:
 
 def rows(quick: bool, seed: int) -> list[Row]:
     """One row for each shape."""
-    against = f"transformers {versions(['transformers'])['transformers']}"
+    found = versions(["transformers", "torch"])
     made = []
-    for piece, shape in [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES)]:
+    heads = HEADS[:1] if quick else HEADS
+    pieces = [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES), *(("head", shape) for shape in heads)]
+    for piece, shape in pieces:
+        against = f"torch {found['torch']}, whole logits" if piece == "head" else f"transformers {found['transformers']}"
         ours, theirs = alone(
             "written_out:side", {"piece": piece, "shape": list(shape), "seed": seed, "repeats": 2 if quick else 2 * REPEATS}
         )

@@ -52,18 +52,15 @@ def num_predicted(batch: Batch) -> float:
 class TokenNLL:
     """Mean negative log-likelihood per masked-in token of the whole step (nats per token). CPT and SFT use it."""
 
-    def __init__(self, logprobs: TokenLogprobs | None = None) -> None:
-        self._logprobs = logprobs or model_logprobs
-
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """`tokens`: number of predicted tokens in the micro-batch."""
         return {"tokens": num_predicted(batch)}
 
     def loss(self, model: nn.Module, batch: Batch, totals: Mapping[str, float]) -> tuple[Tensor, Mapping[str, float]]:
-        """-(sum of log-probabilities) / tokens of the whole step."""
-        logp_BT = self._logprobs(model, batch)
-        # Cut the first column here as in `counts`: numerator and denominator speak of the same tokens.
-        return -logp_BT[:, 1:].sum() / max(1.0, totals["tokens"]), {}
+        """-(sum of log-probabilities) / tokens of the whole step. Both leave out the first column."""
+        from factory.stages.models.forward import summed_nll
+
+        return summed_nll(model, dict(batch)) / max(1.0, totals["tokens"]), {}
 
 
 def model_logprobs(model: nn.Module, batch: Batch) -> Tensor:
