@@ -9,7 +9,7 @@ has a command that plans without loading a model, so `factory plan` is held agai
 First training step: CPU seconds of all processes of `factory build --domain safety` until the first step of cpt stands in
 metrics.jsonl, against one step of each peer. All start from the same base folder, once more ours makes its embedded base as well.
 Ours plans, makes its texts, compares them with held-out samples and evaluates before that step; the peers find a JSON-lines file and
-evaluate nothing.
+do nothing of the kind, so a row tells what of ours is the libraries and the stage itself.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def timed(command: Sequence[str], runs: int, **more: str) -> tuple[list[float], 
     return [cpu for cpu, _ in spent], [wall for _, wall in spent]
 
 
-def first_step(command: Sequence[str], is_there: Callable[[], bool], **more: str) -> float:
-    """CPU seconds of a command and all its children until `is_there`; then it is ended."""
+def first_step(command: Sequence[str], is_there: Callable[[], bool], **more: str) -> tuple[float, float]:
+    """CPU seconds of a build and all its children until `is_there`, and what of it is libraries and the present worker; then it ends."""
     process = subprocess.Popen(
         command, env=environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -62,7 +62,7 @@ def first_step(command: Sequence[str], is_there: Callable[[], bool], **more: str
             time.sleep(0.02)
         if not is_there():
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} before its first step")
-        return tree_cpu_seconds(process.pid)
+        return tree_cpu_seconds(process.pid), fork_cpu_seconds(process.pid)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 15)
@@ -81,7 +81,15 @@ def tree_cpu_seconds(root: int) -> float:
     return total
 
 
-def ours_to_the_first_step(folder: Path, seed: int, base: Path | None) -> float:
+def fork_cpu_seconds(root: int) -> float:
+    """User and system seconds of a build's fork server and of the worker that runs now, without those of workers that have ended."""
+    import psutil
+
+    server = next(one for one in psutil.Process(root).children() if "factory.launch.forks" in one.cmdline())
+    return sum(spent.user + spent.system for spent in (one.cpu_times() for one in (server, *server.children())))
+
+
+def ours_to_the_first_step(folder: Path, seed: int, base: Path | None) -> tuple[float, float]:
     """Our build: plan, overlap check, base (made, unless one is given), its evaluation, first step of cpt."""
     home = folder / f"home-{time.monotonic_ns()}"
     command = [*FACTORY, "build", "--domain", "safety", "--recipe", "embedded-quick", "--seed", str(seed), "--json"]
@@ -177,17 +185,17 @@ def first_steps(folder: Path, seed: int) -> list[Row]:
 
     base = make_base(folder / "base", vocabulary=768, hidden=128, layers=3, seed=seed)
     write_texts(folder / "data", seed)
-    own = [ours_to_the_first_step(folder, seed, base) for _ in range(STEP_RUNS)]
-    whole = [ours_to_the_first_step(folder, seed, None) for _ in range(STEP_RUNS)]
+    own, stage = zip(*(ours_to_the_first_step(folder, seed, base) for _ in range(STEP_RUNS)), strict=True)
+    whole = [ours_to_the_first_step(folder, seed, None)[0] for _ in range(STEP_RUNS)]
     rows = [compared("first training step, embedded base made too", "ours, base given", "", whole, own, "CPU s")]
     for name, program in found.items():
         other = []
         for number in range(STEP_RUNS):
             command = one_step_of(name, program, str(base), folder / "data", str(folder / f"{name}-{number}"), str(seed))
             other.append(child_cpu_seconds(command, DISABLE_VERSION_CHECK="1")[0])
-        rows.append(
-            compared("first training step", name, "ratio < 1", own, other, "CPU s", "ours with its texts and first evaluation")
-        )
+        noted = "ours with plan, overlap check and first evaluation"
+        rows.append(compared("first training step", name, "ratio < 1", own, other, "CPU s", noted))
+        rows.append(compared("first training step, libraries and stage alone", name, "", stage, other, "CPU s"))
     return rows
 
 
