@@ -9,8 +9,8 @@ Shape letters: K = learned tokens, H = width of the hidden states, V = vocabular
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -29,22 +29,33 @@ def plain_head(model: Any) -> nn.Linear | None:
     return head if type(head) is nn.Linear and head.bias is None else None
 
 
-@contextmanager
-def answering(head: nn.Linear, targets_K: Tensor, *, temperature: float) -> Iterator[None]:
-    """Inside, `head(hidden [K, H])` gives [K, 2]: the log-probability of its target and the entropy, in place of logits.
-
-    The model is called as ever and its hooks run, so that DDP, DeepSpeed (which gathers the matrix for this call and again for its
-    backward) and peft wrap it as they do.
-    """
+def answering(head: nn.Linear, targets_K: Tensor, *, temperature: float) -> AbstractContextManager[None]:
+    """Inside, `head(hidden [K, H])` gives [K, 2]: the log-probability of its target and the entropy, in place of logits."""
 
     def forward(hidden_KH: Tensor) -> Tensor:
         return torch.stack(_HeadLogprobs.apply(hidden_KH, head.weight, head, targets_K, temperature), dim=-1)
 
+    return in_place_of_logits(head, forward)
+
+
+@contextmanager
+def in_place_of_logits(head: nn.Linear, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside, `head` computes `forward`.
+
+    The model is called as ever and its hooks run, so that DDP, DeepSpeed (which gathers the matrix for this call and again for its
+    backward) and peft wrap it as they do.
+    """
     head.forward = forward
     try:
         yield
     finally:
         del head.forward
+
+
+def product_dtype(hidden_KH: Tensor) -> torch.dtype:
+    """Format of products with these hidden states: autocast's where it is on."""
+    kind = hidden_KH.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_KH.dtype
 
 
 class _HeadLogprobs(torch.autograd.Function):
@@ -55,9 +66,8 @@ class _HeadLogprobs(torch.autograd.Function):
         ctx: Any, hidden_KH: Tensor, weight_VH: Tensor, head: nn.Linear, targets_K: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        kind = hidden_KH.device.type
-        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_KH.dtype
-        with torch.autocast(kind, enabled=False):
+        ctx.dtype = product_dtype(hidden_KH)
+        with torch.autocast(hidden_KH.device.type, enabled=False):
             logp_K, log_norm_K, entropy_K = _statistics(hidden_KH, weight_VH, targets_K, temperature, ctx.dtype)
         ctx.head, ctx.temperature = head, temperature
         # The matrix itself is not saved: under ZeRO 3 it is whole only during the calls of its module.

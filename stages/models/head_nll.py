@@ -11,11 +11,13 @@ Shape letters: K = learned tokens, H = width of the hidden states, V = vocabular
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from factory.stages.models.head import in_place_of_logits, product_dtype
 
 BLOCK_NUMBERS = {"cpu": 2**22}
 """Logits of one block of rows. On a CPU, 16 MiB of them: measured best at vocabularies of 1k and 32k (`benchmarks/written_out.py`)."""
@@ -24,18 +26,13 @@ LEAST_ROWS = 128
 """Fewer rows would read the matrix more often than it pays."""
 
 
-@contextmanager
-def summing(head: nn.Linear, targets_K: Tensor) -> Iterator[None]:
-    """Inside, `head(hidden [K, H])` gives [1]: the sum of -log p of the targets, in float32, in place of logits. See `head.answering`."""
+def summing(head: nn.Linear, targets_K: Tensor) -> AbstractContextManager[None]:
+    """Inside, `head(hidden [K, H])` gives [1]: the sum of -log p of the targets, in float32, in place of logits."""
 
     def forward(hidden_KH: Tensor) -> Tensor:
         return _HeadNLL.apply(hidden_KH, head.weight, targets_K, torch.is_grad_enabled())
 
-    head.forward = forward
-    try:
-        yield
-    finally:
-        del head.forward
+    return in_place_of_logits(head, forward)
 
 
 class _HeadNLL(torch.autograd.Function):
@@ -43,10 +40,9 @@ class _HeadNLL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_KH: Tensor, weight_VH: Tensor, targets_K: Tensor, goes_back: bool) -> Tensor:
-        kind = hidden_KH.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_KH.dtype
+        dtype = product_dtype(hidden_KH)
         wants_hidden, wants_weight = (goes_back and wanted for wanted in ctx.needs_input_grad[:2])
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(hidden_KH.device.type, enabled=False):
             total, *gradients = _sum_and_gradients(hidden_KH, weight_VH, targets_K, dtype, wants_hidden, wants_weight)
         ctx.gradients = gradients
         return total
