@@ -115,6 +115,7 @@ def _serve(module: ModuleType, requests: BinaryIO, answers: int) -> int:
     server, is_loaded = os.getpid(), False
     while line := requests.readline():
         request = json.loads(line)
+        _write_into(Path(request["log"]))  # what goes wrong while libraries load belongs to the job that asks for them
         if request["ahead"] and not is_loaded:
             module.load_ahead()
             is_loaded = True
@@ -122,24 +123,30 @@ def _serve(module: ModuleType, requests: BinaryIO, answers: int) -> int:
             gc.freeze()  # children share what is loaded; their collector must not touch, and so copy, all of it
         child = os.fork()
         if child == 0:
-            _settle(server, Path(request["log"]), answers)
+            _settle(server, answers)
             return int(module.main(Path(request["job"])))
         _, status = os.waitpid(child, 0)
         _answer(answers, code=os.waitstatus_to_exitcode(status))
     return 0
 
 
-def _settle(server: int, log: Path, answers: int) -> None:
-    """Make the forked child a worker: its own session, input and output. The protocol's files are closed to it."""
+def _write_into(log: Path) -> None:
+    """Append what this process and its children print to a file."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for target in (1, 2):
+        os.dup2(output, target)
+    os.close(output)
+
+
+def _settle(server: int, answers: int) -> None:
+    """Make the forked child a worker, with its own session and nothing to read. The protocol's files are closed to it."""
     die_with_parent(server)
     os.setsid()
     _answer(answers, pid=os.getpid())
     os.close(answers)
-    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.close(nothing)
-    os.close(output)
 
 
 def _answer(answers: int, **said: Any) -> None:
@@ -147,7 +154,7 @@ def _answer(answers: int, **said: Any) -> None:
 
 
 def main(name: str) -> int:
-    """Serve. Standard output is kept for the answers; what libraries print while they load goes to standard error."""
+    """Serve. Standard output is kept for the answers."""
     answers = os.dup(1)
     os.dup2(2, 1)
     sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)  # type: ignore[assignment]
