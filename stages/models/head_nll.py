@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from factory.stages.models.head import in_place_of_logits, product_dtype
 
 BLOCK_NUMBERS = {"cpu": 2**22}
-"""Logits of one block of rows. On a CPU, 16 MiB of them: measured best at vocabularies of 1k and 32k (`benchmarks/written_out.py`)."""
+"""Logits of one block of rows. On a CPU, 16 MiB of them: the best of seven sizes at a vocabulary of 32k (docs/log.md)."""
 BLOCK_NUMBERS_ELSEWHERE = 2**25
 LEAST_ROWS = 128
 """Fewer rows would read the matrix more often than it pays."""
