@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from table import Row, child_cpu_seconds, compared, environment, limited, main  # noqa: E402
 
 HELP_S, PLAN_S = 0.3, 1.0
-RUNS, STEP_RUNS = 15, 3
+RUNS, STEP_RUNS = 15, 5
 FACTORY = [sys.executable, "-c", "from factory.cli.app import main; main()"]
 HELP = {"trl": ["--help"], "swift": ["sft", "--help"], "llamafactory-cli": ["help"], "oumi": ["--help"]}
 STEP_ROWS, STEP_LENGTH = "8", "512"
@@ -185,14 +185,16 @@ def first_steps(folder: Path, seed: int) -> list[Row]:
 
     base = make_base(folder / "base", vocabulary=768, hidden=128, layers=3, seed=seed)
     write_texts(folder / "data", seed)
-    own, stage = zip(*(ours_to_the_first_step(folder, seed, base) for _ in range(STEP_RUNS)), strict=True)
-    whole = [ours_to_the_first_step(folder, seed, None)[0] for _ in range(STEP_RUNS)]
-    rows = [compared("first training step, embedded base made too", "ours, base given", "", whole, own, "CPU s")]
-    for name, program in found.items():
-        other = []
-        for number in range(STEP_RUNS):
+    ours, whole, others = [], [], {name: [] for name in found}
+    for number in range(STEP_RUNS):  # in turns: the machine is faster at some times than at others
+        ours.append(ours_to_the_first_step(folder, seed, base))
+        whole.append(ours_to_the_first_step(folder, seed, None)[0])
+        for name, program in found.items():
             command = one_step_of(name, program, str(base), folder / "data", str(folder / f"{name}-{number}"), str(seed))
-            other.append(child_cpu_seconds(command, DISABLE_VERSION_CHECK="1")[0])
+            others[name].append(child_cpu_seconds(command, DISABLE_VERSION_CHECK="1")[0])
+    own, stage = zip(*ours, strict=True)
+    rows = [compared("first training step, embedded base made too", "ours, base given", "", whole, own, "CPU s")]
+    for name, other in others.items():
         noted = "ours with plan, overlap check and first evaluation"
         rows.append(compared("first training step", name, "ratio < 1", own, other, "CPU s", noted))
         rows.append(compared("first training step, libraries and stage alone", name, "", stage, other, "CPU s"))
