@@ -300,6 +300,8 @@ class ModelFacts:
     vocab_size: int
     context: int
     tokens_per_image: int = 0
+    image_token_bytes: int = 32 * 32 * 3 * 2 * 4
+    """Bytes of float32 pixels under one image token: side x side x channels x frames x 4. Qwen3-VL's, unless its config says more."""
     is_moe: bool = False
     """A mixture-of-experts model."""
 

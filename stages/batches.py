@@ -8,12 +8,21 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from factory.errors import DataError, TrainingError
 
 Item = TypeVar("Item")
-Coded = TypeVar("Coded")
+Coded = TypeVar("Coded", bound="HasBytes")
+
+
+class HasBytes(Protocol):
+    """Something that tells how much memory it takes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes."""
+        ...
 
 
 def num_steps(num_items: int, epochs: int, batch_size: int) -> int:
@@ -116,16 +125,18 @@ def deal(
 
 
 class LazyEncoded(Generic[Item, Coded]):
-    """Items encoded when first asked for; up to `cache_limit` results are kept (small data is encoded once, in memory).
+    """Items encoded when asked for. What fits into `cache_bytes` is kept and encoded once; the rest, each time it is asked for.
+
+    What came first stays: every epoch asks for every item once, so throwing the oldest out would keep what is asked for last.
 
     Args:
         items: what to encode.
         encode: item -> encoded; called in the training process.
-        cache_limit: how many encoded items to keep. Real images are large: keep this small for them.
+        cache_bytes: how many bytes of encoded items to keep, by their `num_bytes`.
     """
 
-    def __init__(self, items: Sequence[Item], encode: Callable[[Item], Coded], cache_limit: int = 20_000) -> None:
-        self._items, self._encode, self._cache_limit = items, encode, cache_limit
+    def __init__(self, items: Sequence[Item], encode: Callable[[Item], Coded], cache_bytes: int) -> None:
+        self._items, self._encode, self._room = items, encode, cache_bytes
         self._cache: dict[int, Coded] = {}
 
     def __len__(self) -> int:
@@ -135,6 +146,12 @@ class LazyEncoded(Generic[Item, Coded]):
         if index in self._cache:
             return self._cache[index]
         coded = self._encode(self._items[index])
-        if len(self._cache) < self._cache_limit:
+        if coded.num_bytes <= self._room:
+            self._room -= coded.num_bytes
             self._cache[index] = coded
         return coded
+
+
+def cache_bytes(cache_mb: int, epochs: int) -> int:
+    """Bytes of encoded items to keep: none when each is asked for once."""
+    return cache_mb * 2**20 if epochs > 1 else 0

@@ -34,6 +34,11 @@ class EncodedPair:
     num_cut: int
     """How many of the two were longer than the limit."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory; the tensors of their images once."""
+        return self.chosen.num_bytes + replace(self.rejected, pixels=None, grid=None).num_bytes
+
 
 def encode_pair(pair: Pair, encode: Encode, max_length: int) -> EncodedPair:
     """Both responses as rows of at most `max_length` tokens, ends cut off; they share the tensors of their images.
@@ -77,12 +82,12 @@ class PairBatches:
         pairs: what to train on or to measure.
         encode: (sample, response) -> row.
         max_length: tokens of prompt and response together.
-        cache_items: encoded pairs kept in memory.
+        cache_mb: MiB of encoded pairs kept in memory.
     """
 
-    def __init__(self, pairs: Sequence[Pair], learner: Learner, encode: Encode, *, max_length: int, cache_items: int) -> None:
+    def __init__(self, pairs: Sequence[Pair], learner: Learner, encode: Encode, *, max_length: int, cache_mb: int) -> None:
         self.pairs, self._learner = pairs, learner
-        self._encoded = LazyEncoded(pairs, lambda pair: encode_pair(pair, encode, max_length), cache_items)
+        self._encoded = LazyEncoded(pairs, lambda pair: encode_pair(pair, encode, max_length), cache_mb * 2**20)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -99,21 +104,23 @@ class PairBatches:
         self, part: Sequence[int], columns: Callable[[Sequence[int]], dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor]:
         """Padded batch of 2 P rows, with further columns of the pairs (`columns(part)`) beside the model's inputs."""
-        coded = [self._encoded[i] for i in part]
+        return self._padded([self._encoded[i] for i in part]) | (columns(part) if columns else {})
+
+    def _padded(self, coded: Sequence[EncodedPair]) -> dict[str, Tensor]:
         rows = [pair.chosen for pair in coded] + [pair.rejected for pair in coded]
-        batch = self._learner.loaded.codec.collate(rows, device=self._learner.device)
-        return batch if columns is None else batch | columns(part)
+        return self._learner.loaded.codec.collate(rows, device=self._learner.device)
 
     def step(
         self, indices: Sequence[int], columns: Callable[[Sequence[int]], dict[str, Tensor]] | None = None
     ) -> tuple[list[Any], int]:
         """(micro-batches of this rank, how many responses of the whole global batch were cut)."""
-        dealt = self.deal(indices)
         batches: list[Any] = []
-        for part, is_filler in dealt:
-            batch = self.collate(part, columns)
+        num_cut = 0
+        for part, is_filler in self.deal(indices):
+            coded = [self._encoded[i] for i in part]
+            batch = self._padded(coded) | (columns(part) if columns else {})
             batches.append(Filler(batch) if is_filler else batch)
-        num_cut = sum(self._encoded[i].num_cut for part, is_filler in dealt if not is_filler for i in part)
+            num_cut += 0 if is_filler else sum(pair.num_cut for pair in coded)
         return batches, sum(self._learner.gather(num_cut))
 
     def measure(self, forward: Callable[[dict[str, Tensor]], Tensor], pairs_per_round: int) -> list[tuple[float, float]]:

@@ -12,7 +12,7 @@ from factory.plugins import load_stage
 from factory.stages.batches import num_steps
 from factory.stages.deepspeed_config import split_as
 from factory.stages.lesson_files import check_source as check_stage
-from factory.stages.models.facts import memory_bytes
+from factory.stages.models.facts import kept_images, memory_bytes
 from factory.stages.pairs import check_source, is_file
 
 TEXT_TOKENS = 256
@@ -27,6 +27,7 @@ class PairConfig(Protocol):
     epochs: int
     batch_size: int
     max_length: int
+    cache_mb: int
     optim: OptimConfig
     adapter: AdapterConfig
 
@@ -84,8 +85,9 @@ def pair_plan(
         adapter=config.adapter, gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
         processes=launch["processes"],
     )  # fmt: skip
+    kept, told = kept_images(facts, items=num_pairs, cache_mb=config.cache_mb)
     return StagePlan(
         name=name, kind=kind, num_samples=num_pairs * config.epochs,
         num_steps=num_steps(num_pairs, config.epochs, config.batch_size), num_tokens=2 * num_pairs * config.epochs * per_row,
-        peak_memory_bytes=memory, memory_formula=formula, outputs=outputs, notes=notes,
+        peak_memory_bytes=memory + kept, memory_formula=formula + told, outputs=outputs, notes=notes,
     )  # fmt: skip

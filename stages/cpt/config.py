@@ -24,5 +24,5 @@ class CptConfig(TrainStageConfig):
     """Share of general documents among `documents`, against forgetting; they come from `general_paths`."""
     general_paths: list[str] = field(default_factory=list)
     """Tables (jsonl, csv, parquet, ...) with a `text` field. None: no general documents, whatever the share."""
-    cache_items: int = 20_000
-    """Encoded documents kept in memory; lower it for large images."""
+    cache_mb: int = 512
+    """MiB of encoded documents that each process keeps in memory for later epochs; what finds no room is encoded again. 0 keeps none."""

@@ -11,7 +11,7 @@ from factory.stages.batches import num_steps
 from factory.stages.cpt.config import CptConfig
 from factory.stages.cpt.general import count_general
 from factory.stages.deepspeed_config import split_as
-from factory.stages.models.facts import memory_bytes
+from factory.stages.models.facts import kept_images, memory_bytes
 
 TEXT_TOKENS = 64
 """Assumed text tokens of one document with an image, for the plan's estimate only."""
@@ -41,10 +41,11 @@ class CptStage:
             gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
             processes=launch["processes"],
         )  # fmt: skip
+        kept, told = kept_images(facts, items=config.documents, cache_mb=config.cache_mb if config.epochs > 1 else 0)
         steps = num_steps(config.documents, config.epochs, config.batch_size)
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.documents * config.epochs, num_steps=steps,
-            num_tokens=config.documents * config.epochs * per_document, peak_memory_bytes=memory, memory_formula=formula,
+            num_tokens=config.documents * config.epochs * per_document, peak_memory_bytes=memory + kept, memory_formula=formula + told,
             outputs=("model", "metrics.jsonl"), notes=_notes(name, config),
         )  # fmt: skip
 

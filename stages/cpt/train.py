@@ -9,7 +9,7 @@ from typing import Any
 
 from factory.contracts import Document, Outputs, RunContext
 from factory.errors import DataError
-from factory.stages.batches import DataOrder, LazyEncoded, deal
+from factory.stages.batches import DataOrder, LazyEncoded, cache_bytes, deal
 from factory.stages.cpt.config import CptConfig
 from factory.stages.cpt.general import count_general, read_general
 from factory.stages.learner import Learner
@@ -35,7 +35,9 @@ def train(config: CptConfig, ctx: RunContext) -> Outputs:
     order = DataOrder(len(documents), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
     attend_by_segment(loaded.model)
-    encoded = LazyEncoded(documents, lambda d: loaded.codec.document(d.text, d.media), config.cache_items)
+    encoded = LazyEncoded(
+        documents, lambda d: loaded.codec.document(d.text, d.media), cache_bytes(config.cache_mb, config.epochs)
+    )
     limit = config.pack_length or learner.max_context
     dealing = (learner.rank, learner.world_size, config.optim.micro_batch_size)
     meter, objective, figures = Throughput(), TokenNLL(), {}

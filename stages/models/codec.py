@@ -26,6 +26,9 @@ Batch = dict[str, torch.Tensor]
 vision-language model, which also has mm_token_type_ids [B, T]; and, when a row has images, pixel_values [N, D] float32 and
 image_grid_thw [n, 3] int64."""
 
+_TOKEN_BYTES = 48
+"""Of one token of a row: an entry of `ids`, the integer itself, an entry of `loss_mask`."""
+
 
 @dataclass(eq=False)
 class Encoded:
@@ -38,6 +41,12 @@ class Encoded:
     """[num_patches, patch_dim] float32, all images of the row in order."""
     grid: torch.Tensor | None = None
     """[n_images, 3] int64: time, height, width in patches."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory: a token is two list entries and an integer of Python's."""
+        tensors = [tensor for tensor in (self.pixels, self.grid) if tensor is not None]
+        return _TOKEN_BYTES * len(self.ids) + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Codec:

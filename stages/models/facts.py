@@ -44,6 +44,7 @@ def model_facts(ref: str, modality: str = "") -> ModelFacts:
         ref=ref, modality=found, num_params=num_params(config), hidden_size=text["hidden_size"],
         num_layers=text["num_hidden_layers"],
         vocab_size=text["vocab_size"], context=text.get("max_position_embeddings", 32_768), tokens_per_image=tokens_per_image,
+        image_token_bytes=_image_token_bytes(config),
         is_moe=any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")),
     )  # fmt: skip
 
@@ -117,6 +118,28 @@ def _max_image_tokens(folder: Path, config: Mapping[str, Any]) -> int:
     tower = config["vision_config"]
     side = tower["patch_size"] * tower["spatial_merge_size"]
     return int(largest) // side**2
+
+
+def _image_token_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes of the pixels under one image token, as the model reads them."""
+    tower = config.get("vision_config", {})
+    side = tower.get("patch_size", 16) * tower.get("spatial_merge_size", 2)
+    return side**2 * tower.get("in_channels", 3) * tower.get("temporal_patch_size", 2) * 4
+
+
+def kept_images(facts: ModelFacts, *, items: int, cache_mb: int) -> tuple[int, str]:
+    """Bytes of encoded items that a stage keeps between epochs (`batches.LazyEncoded`), and the formula as text; empty when none.
+
+    Each of `items` counts with one image. Texts are left out: 48 B a token.
+    """
+    wanted = items * facts.tokens_per_image * facts.image_token_bytes
+    if not wanted or not cache_mb:
+        return 0, ""
+    kept = min(wanted, cache_mb * 2**20)
+    return (
+        kept,
+        f" + kept images min({items:,} x {facts.tokens_per_image} tokens x {facts.image_token_bytes:,} B, {cache_mb} MiB)",
+    )
 
 
 def trainable_params(facts: ModelFacts, adapter: AdapterConfig | None = None) -> int:

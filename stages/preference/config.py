@@ -29,7 +29,7 @@ class PreferenceConfig(TrainStageConfig):
     """Shift of the BCO term: `running_mean` or `none`. Empty: what the loss says."""
     max_length: int = 2048
     """Tokens of prompt and response together. The end of a longer response is cut off and counted; one with images is refused."""
-    cache_items: int = 20_000
-    """Encoded pairs kept in memory; lower it for large images."""
+    cache_mb: int = 512
+    """MiB of encoded pairs that each process keeps in memory for later epochs; what finds no room is encoded again. 0 keeps none."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-6))
     """5e-6 is the rate of Skywork's and InternVL's MPO; small models and adapters take more."""

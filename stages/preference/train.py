@@ -40,7 +40,7 @@ def train(config: PreferenceConfig, ctx: RunContext) -> Outputs:
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
     batches = PairBatches(
         pairs, learner, lambda sample, response: codec.lesson(sample.messages, response, sample.media),
-        max_length=config.max_length, cache_items=config.cache_items,
+        max_length=config.max_length, cache_mb=config.cache_mb,
     )  # fmt: skip
     key = pairs_key(pairs, max_length=config.max_length, precision=ctx.build["precision"])
     reference = reference_logprobs(batches, learner, ctx.workdir, key=key, pairs_per_round=config.batch_size)

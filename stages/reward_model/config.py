@@ -33,5 +33,5 @@ class RewardModelConfig(TrainStageConfig):
     """Share of the samples whose pairs are only measured, never trained on; 0 measures nothing."""
     max_length: int = 2048
     """Tokens of prompt and response together. The end of a longer response is cut off and counted; one with images is refused."""
-    cache_items: int = 20_000
-    """Encoded pairs kept in memory; lower it for large images."""
+    cache_mb: int = 512
+    """MiB of encoded pairs that each process keeps in memory for later epochs; what finds no room is encoded again. 0 keeps none."""

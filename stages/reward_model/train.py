@@ -109,7 +109,7 @@ def _batches(pairs: Sequence[Pair], learner: Learner, config: RewardModelConfig)
     codec = learner.loaded.codec
     return PairBatches(
         pairs, learner, lambda sample, text: encode_for_scoring(sample, text, codec, show_reference=config.show_reference),
-        max_length=config.max_length, cache_items=config.cache_items,
+        max_length=config.max_length, cache_mb=config.cache_mb,
     )  # fmt: skip
 
 

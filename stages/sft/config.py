@@ -28,5 +28,5 @@ class SftConfig(TrainStageConfig):
     """Only lessons of these tasks of the pack; empty for all."""
     media: str = "any"
     """Only the pack's lessons without images (`text`), only those with (`images`), or `any`."""
-    cache_items: int = 20_000
-    """Encoded lessons kept in memory; lower it for large images."""
+    cache_mb: int = 512
+    """MiB of encoded lessons that each process keeps in memory for later epochs; what finds no room is encoded again. 0 keeps none."""

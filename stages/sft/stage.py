@@ -10,7 +10,7 @@ from factory.errors import ConfigError
 from factory.stages.batches import num_steps
 from factory.stages.deepspeed_config import split_as
 from factory.stages.lesson_files import check_source, path_named, stage_named
-from factory.stages.models.facts import memory_bytes
+from factory.stages.models.facts import kept_images, memory_bytes
 from factory.stages.only import check_only
 from factory.stages.sft.config import SftConfig
 
@@ -53,10 +53,11 @@ class SftStage:
             gradient_checkpointing=config.optim.gradient_checkpointing, zero_stage=split_as(launch),
             processes=launch["processes"],
         )  # fmt: skip
+        kept, told = kept_images(facts, items=config.lessons, cache_mb=config.cache_mb if config.epochs > 1 else 0)
         return StagePlan(
             name=name, kind=self.kind, num_samples=config.lessons * config.epochs,
             num_steps=num_steps(config.lessons, config.epochs, config.batch_size),
-            num_tokens=config.lessons * config.epochs * per_lesson, peak_memory_bytes=memory, memory_formula=formula,
+            num_tokens=config.lessons * config.epochs * per_lesson, peak_memory_bytes=memory + kept, memory_formula=formula + told,
             outputs=("model", "metrics.jsonl"), notes=notes(config),
         )  # fmt: skip
 

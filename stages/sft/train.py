@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from factory.contracts import Lesson, Outputs, RunContext
 from factory.errors import DataError
-from factory.stages.batches import DataOrder, LazyEncoded, deal
+from factory.stages.batches import DataOrder, LazyEncoded, cache_bytes, deal
 from factory.stages.learner import Learner
 from factory.stages.metrics import Throughput
 from factory.stages.models.codec import Codec, Encoded
@@ -44,19 +44,19 @@ def train(
     order = DataOrder(len(lessons), config.epochs, config.batch_size, ctx.seed)
     learner = Learner.from_context(loaded, config.optim, order.num_steps, ctx)
     attend_by_segment(loaded.model)
-    encoded = LazyEncoded(lessons, lambda lesson: write(lesson, loaded.codec), config.cache_items)
+    encoded = LazyEncoded(lessons, lambda lesson: write(lesson, loaded.codec), cache_bytes(config.cache_mb, config.epochs))
 
-    def collate(part: Sequence[int], is_filler: bool) -> Any:
-        rows = [shorten(encoded[i], config.max_length, lessons[i].sample.id) for i in part]
+    def collate(coded: Mapping[int, Encoded], part: Sequence[int], is_filler: bool) -> Any:
+        rows = [shorten(coded[i], config.max_length, lessons[i].sample.id) for i in part]
         batch = collate_packed([rows], loaded.codec, learner.device)
         return Filler(batch) if is_filler else batch
 
     meter, objective, figures = Throughput(), TokenNLL(), {}
     for step in range(learner.resume({"order": order}), order.num_steps):
         rows = deal_lessons(order.indices(step), lessons, learner)
-        batches = [collate(part, is_filler) for part, is_filler in rows]
-        figures = learner.step(batches, objective)
-        num_cut = sum(len(encoded[i].ids) > config.max_length for part, is_filler in rows if not is_filler for i in part)
+        coded = {i: encoded[i] for part, _ in rows for i in part}
+        figures = learner.step([collate(coded, part, is_filler) for part, is_filler in rows], objective)
+        num_cut = sum(len(coded[i].ids) > config.max_length for part, is_filler in rows if not is_filler for i in part)
         num_cut = sum(learner.gather(num_cut))
         if learner.is_main:
             row = {"step": step + 1, "total": order.num_steps, "truncated": num_cut}

@@ -156,6 +156,11 @@ def test_the_estimate_of_adapter_parameters_is_not_too_low(folder, request):
     assert real <= trainable_params(model_facts(str(loaded.source)), lora) <= 3 * real
 
 
+def test_pixels_of_an_image_token_as_planned(vl_dir):
+    facts, row = model_facts(str(vl_dir)), load(vl_dir, precision="fp32").codec.document("<image>", (png(1),))
+    assert row.pixels.numel() * row.pixels.element_size() == facts.tokens_per_image * facts.image_token_bytes
+
+
 def test_planning_imports_no_torch():
     code = "import sys, factory.stages.models.facts; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

@@ -1,14 +1,20 @@
 """Learning-rate curve, parameter groups, data order, metrics file: by hand."""
 
+import sys
+from dataclasses import replace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from factory.config.schema import OptimConfig, Schedule
 from factory.errors import ConfigError, DataError, TrainingError
-from factory.stages.batches import DataOrder, LazyEncoded, deal, micro_batches, num_steps, share_of
+from factory.stages.batches import DataOrder, LazyEncoded, cache_bytes, deal, micro_batches, num_steps, share_of
 from factory.stages.metrics import Throughput, append_metrics, read_metrics, truncate_metrics
+from factory.stages.models.codec import Encoded
+from factory.stages.pair_batches import EncodedPair
 from factory.stages.schedule import freeze_what_is_asked, is_vision, lr_factor, param_groups, set_lr
 
 
@@ -133,11 +139,32 @@ def test_shares_and_parts_by_hand():
     assert micro_batches([], 2) == [] == micro_batches([], 0)
 
 
-def test_items_are_encoded_once_up_to_the_limit():
+def test_what_fits_is_encoded_once():
     calls = []
-    lazy = LazyEncoded("abc", lambda item: calls.append(item) or item.upper(), cache_limit=2)
-    assert [lazy[i] for i in (0, 1, 2, 0, 1, 2)] == list("ABCABC") and len(lazy) == 3
-    assert calls == list("abcc")
+
+    def encode(length):
+        calls.append(length)
+        return Encoded([1] * length, [1] * length)
+
+    sizes = [10, 30, 5, 1]
+    lazy = LazyEncoded(sizes, encode, cache_bytes=Encoded([1] * 16, [1] * 16).num_bytes)
+    for _ in range(2):
+        assert [len(lazy[i].ids) for i in range(4)] == sizes and len(lazy) == 4
+    assert calls == [10, 30, 5, 1, 30], "30 never fits; 10, 5 and 1 do together"
+
+
+def test_encoded_rows_tell_what_they_take():
+    ids = [1000 + number for number in range(500)]
+    taken = 2 * sys.getsizeof(ids) + sum(sys.getsizeof(one) for one in ids)
+    assert Encoded(ids, [1] * 500).num_bytes == pytest.approx(taken, rel=0.1)
+    with_image = Encoded(ids, [1] * 500, torch.zeros(64, 384), torch.tensor([[1, 8, 8]]))
+    assert with_image.num_bytes == Encoded(ids, [1] * 500).num_bytes + 64 * 384 * 4 + 3 * 8
+    pair = EncodedPair(with_image, replace(with_image, ids=ids[:10], loss_mask=[1] * 10), 0)
+    assert pair.num_bytes == with_image.num_bytes + Encoded(ids[:10], [1] * 10).num_bytes, "the images of a pair are shared"
+
+
+def test_nothing_is_kept_for_a_single_epoch():
+    assert cache_bytes(512, epochs=1) == 0 and cache_bytes(512, epochs=2) == 512 * 2**20
 
 
 def test_metrics_are_cut_at_the_step_and_torn_lines_left_out(tmp_path):

@@ -12,6 +12,7 @@ from factory.plugins import load_stage
 from factory.stages.cpt.config import CptConfig
 from factory.stages.cpt.general import count_general, read_general
 from factory.stages.metrics import read_metrics
+from factory.stages.models.codec import Codec
 from factory.stages.models.facts import model_facts
 from factory.stages.models.load import load
 from factory.stages.objectives import TokenNLL
@@ -36,6 +37,18 @@ def test_cpt_plan_counts_steps_and_tokens(world):
 def test_sft_plan_counts_steps(world):
     found = plan(world, "sft", SftConfig(lessons=64, epochs=2, batch_size=32), "embedded-vl", "vl")
     assert (found.num_samples, found.num_steps) == (128, 4)
+
+
+@pytest.mark.parametrize(("kind", "items"), [("cpt", {"documents": 100}), ("sft", {"lessons": 100})])
+def test_plan_counts_the_pictures_that_are_kept_between_epochs(world, kind, items):
+    kept, small, none, once = (
+        plan(world, kind, world.stage_config(kind, **items, **more), "embedded-vl", "vl")
+        for more in ({"epochs": 3}, {"epochs": 3, "cache_mb": 2}, {"epochs": 3, "cache_mb": 0}, {"epochs": 1})
+    )
+    # 64 x 64 pixels of three channels as float32
+    assert kept.peak_memory_bytes - none.peak_memory_bytes == 100 * 64 * 64 * 3 * 4
+    assert small.peak_memory_bytes - none.peak_memory_bytes == 2 * 2**20 and "2 MiB" in small.memory_formula
+    assert once.peak_memory_bytes == none.peak_memory_bytes and "kept" not in once.memory_formula
 
 
 def test_plan_says_when_the_general_share_has_no_files(world):
@@ -153,6 +166,25 @@ def test_images_and_texts_train_together(world, vl_base, tmp_path, kind):
     after = dict(load(ctx.workdir / "model", precision="fp32").model.named_parameters())
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("visual" in name for name in moved) and any("language_model" in name for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["cpt", "sft"])
+def test_what_is_kept_in_memory_changes_nothing(world, vl_base, tmp_path, kind, monkeypatch):
+    settings = {"cpt": {"documents": 12, "pack_length": 128}, "sft": {"lessons": 12, "max_length": 256}}[kind]
+    models, encoded = [], []
+    for write in ("document", "lesson"):
+        real = getattr(Codec, write)
+        monkeypatch.setattr(Codec, write, lambda self, *given, real=real: encoded.append(1) or real(self, *given))
+    for cache_mb, calls in ((512, 12), (0, 24)):
+        config = world.stage_config(
+            kind, batch_size=6, epochs=2, cache_mb=cache_mb, optim={"checkpoint_every": 0, "micro_batch_size": 2}, **settings
+        )
+        ctx = world.context(tmp_path / str(cache_mb), vl_base, modality="vl")
+        encoded.clear()
+        load_stage(kind).run(config, ctx)
+        assert len(encoded) == calls, "an item is encoded once in a run, or once in an epoch"
+        models.append((ctx.workdir / "model" / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
 
 
 def test_long_lessons_are_cut_and_counted(world, text_base, tmp_path):

@@ -33,7 +33,7 @@ def one_step(loaded, encode, objective, workdir, micro_batch_size, columns=None)
     learner._optimizer.optimizer.register_step_pre_hook(
         lambda *_: got.update({n: p.grad.clone() for n, p in named.items() if p.grad is not None})
     )
-    batches = PairBatches(PAIRS, learner, encode(loaded.codec), max_length=512, cache_items=99)
+    batches = PairBatches(PAIRS, learner, encode(loaded.codec), max_length=512, cache_mb=9)
     rows, _ = batches.step(range(len(PAIRS)), columns)
     return learner.step(rows, objective)["loss"], got, batches.collate(range(len(PAIRS)))
 
