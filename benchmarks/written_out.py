@@ -1,15 +1,16 @@
-"""Pieces of a model that we compute ourselves, one by one beside the plain way: RMS norms, projection of patches, head with its loss.
+"""Pieces of a model that we compute ourselves, one by one beside the plain way: norms, patches, attention over images, head.
 
     python benchmarks/written_out.py [--quick] [--json FILE] [--seed N]
 
 Forward and backward together, float32, one thread. First: the same output (norms: to the bit) and the same gradients from the same
-start. Norms and projections are set against transformers' modules, the head against its whole logits and torch's cross entropy.
+start. Norms, projections and attention are set against transformers' modules, the head against its whole logits and torch's cross entropy.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,8 @@ NORMS = ((1785, 128), (1785, 4, 32), (1785, 1024))
 """[tokens, width] of a small model, [tokens, heads, width of a head] of its queries, [tokens, width] of a 0.6B model."""
 PATCHES = (2048, 192, 128)
 """Patches, values in each, width of the tower."""
+IMAGES = ((32, 64, 128), (4, 1024, 128))
+"""Images, patches of each, width of the tower."""
 HEADS = ((6000, 128, 1024), (6000, 256, 32768))
 """Learned tokens, width, vocabulary."""
 LEAST_S = 0.05
@@ -35,7 +38,9 @@ def side(piece: str, shape: list[int], seed: int, repeats: int) -> list[list[flo
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    theirs, x = {"norm": _norm, "projection of patches": _projection, "head": _head}[piece](shape)
+    theirs, x = {"norm": _norm, "projection of patches": _projection, "attention over images": _attention, "head": _head}[piece](
+        shape
+    )
     ours = _hastened(piece, theirs)
     pull = torch.randn_like(theirs(x))
     _must_agree(piece, ours, theirs, x, pull)
@@ -72,6 +77,31 @@ def _projection(shape: list[int]) -> tuple[Any, Any]:
     return Qwen3VLVisionPatchEmbed(config), torch.randn(count, values)
 
 
+def _attention(shape: list[int]) -> tuple[Any, Any]:
+    import torch
+    from torch import nn
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention
+
+    count, size, width = shape
+    angles = torch.randn(count * size, width // 8).repeat(1, 2)
+
+    class Attention(nn.Module):
+        """Images of one size, four heads."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            config = Qwen3VLVisionConfig(hidden_size=width, num_heads=4)
+            config._attn_implementation = "sdpa"
+            self.attention = Qwen3VLVisionAttention(config)
+
+        def forward(self, hidden: Any) -> Any:
+            borders = torch.arange(0, count * size + 1, size, dtype=torch.int32)
+            return self.attention(hidden, borders, position_embeddings=(angles.cos(), angles.sin()))
+
+    return Attention(), torch.randn(count * size, width)
+
+
 def _head(shape: list[int]) -> tuple[Any, Any]:
     import torch
     from torch import nn
@@ -94,10 +124,15 @@ def _hastened(piece: str, theirs: Any) -> Any:
         return _summed(copy.deepcopy(theirs))
     from factory.stages.models.patch_projection import project_by_product
     from factory.stages.models.rms_norm import hasten_norms
+    from factory.stages.models.tower_attention import attend_by_size
 
     ours = copy.deepcopy(theirs)
-    done = hasten_norms(ours) if piece == "norm" else project_by_product(SimpleNamespace(patch_embed=ours))
-    if not done:
+    hasten: dict[str, Callable[[Any], int]] = {
+        "norm": hasten_norms,
+        "attention over images": attend_by_size,
+        "projection of patches": lambda embed: project_by_product(SimpleNamespace(patch_embed=embed)),
+    }
+    if not hasten[piece](ours):
         raise RuntimeError(f"transformers' {type(theirs).__name__} is another one than we know: ours would be theirs")
     return ours
 
@@ -139,7 +174,8 @@ def rows(quick: bool, seed: int) -> list[Row]:
     found = versions(["transformers", "torch"])
     made = []
     heads = HEADS[:1] if quick else HEADS
-    pieces = [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES), *(("head", shape) for shape in heads)]
+    pieces = [*(("norm", shape) for shape in NORMS), ("projection of patches", PATCHES)]
+    pieces += [*(("attention over images", shape) for shape in IMAGES), *(("head", shape) for shape in heads)]
     for piece, shape in pieces:
         against = f"torch {found['torch']}, whole logits" if piece == "head" else f"transformers {found['transformers']}"
         ours, theirs = alone(

@@ -22,6 +22,7 @@ from factory.stages.models.repeated import share_repeated_images
 from factory.stages.models.rms_norm import hasten_norms
 from factory.stages.models.shapes import modality_of
 from factory.stages.models.store import save
+from factory.stages.models.tower_attention import attend_by_size
 
 __all__ = ["LoadedModel", "default_device", "load", "save"]
 
@@ -76,6 +77,7 @@ def load(
     hasten_norms(model)
     if modality == "vl":
         project_by_product(model.model.visual)
+        attend_by_size(model.model.visual)
         share_repeated_images(model.model.visual)
         keep_frozen_images(model.model.visual)
     is_adapter = adapter is not None and adapter.kind != AdapterKind.none

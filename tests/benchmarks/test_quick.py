@@ -53,7 +53,8 @@ def test_the_tiles_are_those_that_openslide_reads(tmp_path):
 
 def test_written_out_pieces_compute_what_the_plain_way_does(monkeypatch):
     monkeypatch.setattr(written_out, "LEAST_S", 0.0)
-    for piece, shape in (("norm", [6, 8]), ("projection of patches", [4, 48, 8]), ("head", [9, 8, 30])):
+    small = {"norm": [6, 8], "projection of patches": [4, 48, 8], "attention over images": [2, 4, 16], "head": [9, 8, 30]}
+    for piece, shape in small.items():
         times = written_out.side(piece, shape, 0, 2)
         assert len(times) == 2 and all(len(values) == 2 and values[0] > 0 for values in times)
     with pytest.raises(RuntimeError, match="another one"):
