@@ -134,8 +134,12 @@ def _resident(name: str) -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, with one thread, no network and no accelerator."""
-    return {**os.environ, **ONE_THREAD, **QUIET, "PYTHONPATH": str(HERE.parent), **more}
+    """This process's, with one thread, no network and no accelerator.
+
+    Compiled modules are written even where the variable that forbids it is set: pip has compiled the others' when it installed them,
+    and ours would be compiled again by every process.
+    """
+    return {**os.environ, **ONE_THREAD, **QUIET, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(HERE.parent), **more}
 
 
 def alone(side: str, settings: Mapping[str, Any], *, python: str = sys.executable, **more: str) -> Any:
