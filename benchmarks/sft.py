@@ -3,7 +3,8 @@
     [LLAMAFACTORY_PYTHON=ITS_VENV/bin/python] python benchmarks/sft.py [--quick] [--json FILE] [--seed N]
 
 Same weights, tokens, optimiser settings and number of tokens per step on both sides; TRL gets the tokens ready-made, ours
-encodes them in the first (warm-up) epoch. One epoch is one measurement: two warm up, five count. First it is proved that
+encodes them in the first (warm-up) epoch. One epoch is one measurement; each side is started twice, in turns, and each time
+two epochs warm up and three count. First it is proved that
 
 - the loss of every document in a packed row equals its loss alone, on both sides (nothing leaks between documents);
 - TRL's loss of every document equals ours.
@@ -22,7 +23,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ from table import REPEATS, WARM_UPS, Row, alone, compared, main, peak_above_base
 
 LENGTH = 1024
 """Tokens of a packed row."""
+ROUNDS = 2
+"""Times that every side is started, in turns."""
 MODES = ("packed", "packed, a row at a time", "padded")
 SAME_LOSS = 1e-4
 """Largest difference of a document's loss (nats per token), and of the epochs' means."""
@@ -300,31 +304,44 @@ def side_by_side(
     shown = alone("sft:proof", {**common, "rows": tokens})
     if max(shown.values()) > SAME_LOSS:
         raise SystemExit(f"a document's loss changes when it is packed: {shown}; nothing is compared")
+    counted = -(-repeats // ROUNDS)
     # One epoch more: the begin of the first is not seen.
-    epochs = 1 + (WARM_UPS - 1 if repeats > 1 else 0) + repeats
-    steps = common["count"] // batch
-    own = alone("sft:ours", {**common, "batch": batch, "epochs": epochs, "lr": 1e-4})
-    settings = {"base": common["base"], "seed": common["seed"], "steps": steps, "epochs": epochs, "lr": 1e-4}
-    sides = {
-        f"TRL {versions()['trl']} SFTTrainer, {mode}": alone("sft:theirs", {**settings, "rows": tokens, "mode": mode})
-        for mode in modes
+    epochs = 1 + (WARM_UPS - 1 if repeats > 1 else 0) + counted
+    settings = {"base": common["base"], "seed": common["seed"], "steps": common["count"] // batch, "epochs": epochs, "lr": 1e-4}
+    sides: dict[str, Callable[[], Any]] = {
+        "ours": lambda: alone("sft:ours", {**common, "batch": batch, "epochs": epochs, "lr": 1e-4}),
+        **{
+            f"TRL {versions()['trl']} SFTTrainer, {mode}": partial(
+                alone, "sft:theirs", {**settings, "rows": tokens, "mode": mode}
+            )
+            for mode in modes
+        },
     }
     python = os.environ.get("LLAMAFACTORY_PYTHON")
     if python:
         given = {**settings, "kind": common["kind"], "texts": prepared["texts"]}
-        other = alone("sft:llamafactory", given, python=python, DISABLE_VERSION_CHECK="1")
-        gap = abs(other["epochs"][-1]["loss"] - own["epochs"][-1]["loss"])
+        sides["LLaMA-Factory"] = partial(alone, "sft:llamafactory", given, python=python, DISABLE_VERSION_CHECK="1")
+    others = in_turns(sides, counted)
+    own = others.pop("ours")
+    if python:
+        gap = abs(others["LLaMA-Factory"]["epochs"][-1]["loss"] - own["epochs"][-1]["loss"])
         if gap > NEAR_LOSS:
             raise SystemExit(f"LLaMA-Factory's last epoch has a loss {gap:.3f} nats from ours: nothing is compared")
-        sides[f"LLaMA-Factory {other['version']}"] = other
     own["tokens"] = sum(len(ids) for ids, _ in tokens)
-    return [_row(f"{common['kind']}, vocabulary {vocabulary}", name, own, other, repeats, shown) for name, other in sides.items()]
+    return [_row(f"{common['kind']}, vocabulary {vocabulary}", name, own, other, shown) for name, other in others.items()]
 
 
-def _row(what: str, name: str, own: Any, other: Any, repeats: int, shown: Mapping[str, float]) -> Row:
+def in_turns(sides: Mapping[str, Callable[[], Any]], counted: int) -> dict[str, Any]:
+    """What each side says of its last round, with the `counted` last epochs of all ROUNDS: a machine's speed drifts within minutes."""
+    rounds = [{name: measure() for name, measure in sides.items()} for _ in range(ROUNDS)]
+    return {name: rounds[-1][name] | {"epochs": [e for one in rounds for e in one[name]["epochs"][-counted:]]} for name in sides}
+
+
+def _row(what: str, name: str, own: Any, other: Any, shown: Mapping[str, float]) -> Row:
     """The rates of the counted epochs. A side that makes its own tokens says how many."""
     other.setdefault("tokens", own["tokens"])
-    rates = [[side["tokens"] / epoch["cpu_s"] for epoch in side["epochs"][-repeats:]] for side in (own, other)]
+    name = f"{name} {other['version']}" if "version" in other else name
+    rates = [[side["tokens"] / epoch["cpu_s"] for epoch in side["epochs"]] for side in (own, other)]
     proved = (
         f"a document's loss packed and alone differs by at most {shown['ours']:.1e} (ours), {shown['theirs']:.1e} (TRL)"
         if name.startswith("TRL")
